@@ -1,0 +1,2 @@
+//! Bodies to one value, bounded.
+pub mod yaml;

@@ -1,0 +1,40 @@
+//! **gatelog**: the gate that keeps a log, in front of the Kubernetes API.
+//!
+//! ```text
+//! words      request identity status headers codec rbac audit::{event,policy}   pure: no tokio, no clock, no files
+//! services   pem body streams                                                   what several domains need
+//! domains    authn authz limits audit forward                                   each its own Config, errors, metrics
+//! assembly   gateway server telemetry config reload                             the request's way, the process
+//! edge       cli review demo                                                    what a person runs
+//! ```
+//!
+//! [`gateway`] is the product in one function: the steps of a request, each handing on the proof of the one before.
+//! Each band imports only the bands above it; `tests/it/rooms.rs` holds that true.
+
+pub mod request;
+pub mod identity;
+pub mod status;
+pub mod headers;
+pub mod codec;
+pub mod rbac;
+
+pub mod pem;
+pub mod body;
+pub mod streams;
+
+pub mod authn;
+pub mod authz;
+pub mod limits;
+pub mod audit;
+pub mod forward;
+
+pub mod gateway;
+pub mod server;
+pub mod telemetry;
+pub mod config;
+pub mod reload;
+
+pub mod cli;
+pub mod review;
+#[cfg(feature = "demo")]
+pub mod demo;
