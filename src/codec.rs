@@ -1,2 +1,3 @@
 //! Bodies to one value, bounded.
+
 pub mod yaml;
