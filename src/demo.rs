@@ -1,1 +1,3 @@
-//! demo
+//! `gatelog demo`, and the upstream of the tests: a small in-memory API server and what stands around it. Not a product.
+
+pub mod pki;
