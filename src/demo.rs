@@ -3,3 +3,5 @@
 pub mod answer;
 pub mod kubelet;
 pub mod pki;
+pub mod spdy;
+pub mod websocket;
