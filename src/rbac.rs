@@ -1,1 +1,20 @@
-//! rbac
+//! Who may do what: Kubernetes' RBAC, evaluated here. Pure: texts in, decisions out.
+//!
+//! [`read()`] turns manifests into [`Objects`], [`Rules::new`] those into an index, [`Rules::decide`] answers, and
+//! [`Rules::explain`] says what came nearest when the answer is no.
+
+mod aggregate;
+mod eval;
+mod explain;
+mod index;
+mod model;
+mod read;
+#[cfg(test)]
+mod tests;
+
+pub use eval::{Decision, Grounds, Missing};
+pub use index::{Counts, Rules, SubjectKind};
+pub use model::{
+    Binding, BindingName, GROUP, Objects, Place, Requirement, Role, RoleName, Rule, Selector, Subject,
+};
+pub use read::{Problem, dangling, duplicates, read};

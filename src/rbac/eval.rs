@@ -1,0 +1,309 @@
+//! A decision: one request against the rules of everyone the caller is.
+//!
+//! [`Rule::allows`] is what Kubernetes says, word by word; [`Rules::decide`] gives the same answer from the index
+//! (a test holds the two together). There are no deny rules: the first rule that allows ends it.
+
+use super::{
+    index::{CLUSTER, Grant, Holder, RoleIndex, Rules, STAR, Scope, SubjectKind, Test, UNHEARD, Word, has},
+    model::{BindingName, RoleName, Rule},
+};
+use crate::request::{Attributes, Object};
+use std::{fmt, sync::Arc};
+
+/// May they?
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub enum Decision {
+    /// No rule allows it.
+    #[default]
+    Deny,
+    /// A rule does, and this is which.
+    Allow(Grounds),
+}
+
+/// The rule that allowed a request. Holds names, not rules, so that it may outlive them.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Grounds {
+    /// The binding, and in it the role.
+    pub binding: Arc<BindingName>,
+    /// How the binding names the caller.
+    pub kind: SubjectKind,
+    /// The user name or group that the binding names.
+    pub subject: Arc<str>,
+    /// The rule's position in the role, counted from 0.
+    pub rule: usize,
+}
+
+/// kube-apiserver's own words: `RBAC: allowed by RoleBinding "readers/dev" of Role "reader" to User "bob"`.
+impl fmt::Display for Grounds {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let BindingName { namespace, name, role } = &*self.binding;
+        write!(f, "RBAC: allowed by {} ", self.binding.kind())?;
+        match namespace {
+            Some(namespace) => write!(f, "\"{}/{}\"", Quoted(name), Quoted(namespace))?,
+            None => write!(f, "\"{}\"", Quoted(name))?,
+        }
+        write!(f, " of {} \"{}\" to ", role.kind(), Quoted(&role.name))?;
+        let account =
+            self.subject.strip_prefix("system:serviceaccount:").and_then(|rest| rest.split_once(':'));
+        match (self.kind, account) {
+            (SubjectKind::ServiceAccount, Some((namespace, name))) => {
+                write!(f, "ServiceAccount \"{}/{}\"", Quoted(name), Quoted(namespace))
+            }
+            (SubjectKind::Group, _) => write!(f, "Group \"{}\"", Quoted(&self.subject)),
+            _ => write!(f, "User \"{}\"", Quoted(&self.subject)),
+        }
+    }
+}
+
+/// Roles that bindings of the caller refer to and that do not exist, as kube-apiserver appends them to a denial:
+/// `RBAC: clusterrole.rbac.authorization.k8s.io "x" not found`. Empty if there are none.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Missing(pub Vec<RoleName>);
+
+impl fmt::Display for Missing {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Some((first, rest)) = self.0.split_first() else { return Ok(()) };
+        let one = |f: &mut fmt::Formatter<'_>, role: &RoleName| {
+            let kind = if role.namespace.is_some() { "role" } else { "clusterrole" };
+            write!(f, "{kind}.rbac.authorization.k8s.io \"{}\" not found", Quoted(&role.name))
+        };
+        f.write_str("RBAC: ")?;
+        if rest.is_empty() {
+            return one(f, first);
+        }
+        f.write_str("[")?;
+        one(f, first)?;
+        for role in rest {
+            f.write_str(", ")?;
+            one(f, role)?;
+        }
+        f.write_str("]")
+    }
+}
+
+impl Rule {
+    /// Whether this rule alone allows `asked`, by exact and case-sensitive comparison; the namespace is not its business.
+    pub fn allows(&self, asked: Attributes<'_>) -> bool {
+        let any = |list: &[String], word: &str| list.iter().any(|entry| entry == "*" || entry == word);
+        if !any(&self.verbs, asked.verb) {
+            return false;
+        }
+        match asked.object {
+            Object::Resource { group, resource, subresource, name, .. } => {
+                any(&self.api_groups, group)
+                    && self.resources.iter().any(|entry| lists_resource(entry, resource, subresource))
+                    && (self.resource_names.is_empty()
+                        || self.resource_names.iter().any(|entry| entry == name))
+            }
+            Object::Path(path) => self.non_resource_urls.iter().any(|entry| {
+                entry == path || entry.ends_with('*') && path.starts_with(entry.trim_end_matches('*'))
+            }),
+        }
+    }
+}
+
+/// Whether an entry of `resources` means `resource/subresource`.
+pub(super) fn lists_resource(entry: &str, resource: &str, subresource: &str) -> bool {
+    let is_subresource = |rest: &str| rest.strip_prefix('/') == Some(subresource);
+    entry == "*"
+        || match subresource {
+            "" => entry == resource,
+            _ => {
+                entry.strip_prefix(resource).is_some_and(is_subresource)
+                    || entry.strip_prefix('*').is_some_and(is_subresource)
+            }
+        }
+}
+
+impl Rules {
+    /// Whether `user`, a member of `groups`, may do what is `asked`.
+    pub fn decide(&self, user: &str, groups: &[String], asked: Attributes<'_>) -> Decision {
+        let question = self.question(asked);
+        for (subject, holder) in self.holders(user, groups) {
+            for scope in question.scopes() {
+                if let Some((grant, rule)) = self.find(holder, scope, &question) {
+                    let Some(binding) = self.bindings.get(grant.binding as usize) else { continue };
+                    return Decision::Allow(Grounds {
+                        binding: Arc::clone(binding),
+                        kind: grant.kind,
+                        subject: Arc::clone(subject),
+                        rule: rule as usize,
+                    });
+                }
+            }
+        }
+        Decision::Deny
+    }
+
+    /// The roles missing from a denial of the same question.
+    pub fn missing(&self, user: &str, groups: &[String], asked: Attributes<'_>) -> Missing {
+        let mut missing = Missing::default();
+        if !self.dangling {
+            return missing;
+        }
+        for (grant, role) in self.grants(user, groups, asked).filter(|(_, role)| !role.exists) {
+            debug_assert!(role.rules.is_empty());
+            if let Some(binding) = self.bindings.get(grant.binding as usize)
+                && !missing.0.contains(&binding.role)
+            {
+                missing.0.push(binding.role.clone());
+            }
+        }
+        missing
+    }
+
+    /// The entries for the caller: their own, and their groups'.
+    pub(super) fn holders<'a>(
+        &'a self,
+        user: &str,
+        groups: &[String],
+    ) -> impl Iterator<Item = (&'a Arc<str>, &'a Holder)> {
+        let groups = groups.iter().filter_map(|g| self.groups.get_key_value(g.as_str()));
+        self.users.get_key_value(user).into_iter().chain(groups)
+    }
+
+    /// Every role that the caller holds where `asked` would happen.
+    pub(super) fn grants<'a>(
+        &'a self,
+        user: &str,
+        groups: &[String],
+        asked: Attributes<'_>,
+    ) -> impl Iterator<Item = (&'a Grant, &'a RoleIndex)> {
+        let scopes = self.question(asked).scopes();
+        let grants =
+            self.holders(user, groups).flat_map(move |(_, h)| scopes.clone().flat_map(|s| h.grants.get(s)));
+        grants.filter_map(|grant| Some((grant, self.roles.get(grant.role as usize)?)))
+    }
+
+    fn find<'a>(
+        &'a self,
+        holder: &'a Holder,
+        scope: Scope,
+        question: &Question<'_>,
+    ) -> Option<(&'a Grant, u32)> {
+        let grants = holder.grants.get(scope);
+        let ask = |grant: &'a Grant| Some((grant, self.roles.get(grant.role as usize)?.allows(question)?));
+        let Some(many) = holder.many(scope) else { return grants.iter().find_map(ask) };
+        let at = |i: &u32| grants.get(*i as usize).and_then(ask);
+        let mentioned = question.words().find_map(|word| many.mentions.get(word).iter().find_map(at));
+        mentioned.or_else(|| match question.what {
+            What::Path { .. } => many.prefixes.iter().find_map(at),
+            What::Resource { .. } => None,
+        })
+    }
+
+    pub(super) fn question<'a>(&self, asked: Attributes<'a>) -> Question<'a> {
+        let verb = self.word(asked.verb);
+        match asked.object {
+            Object::Path(path) => {
+                Question { verb, scope: None, what: What::Path { word: self.word(path), path } }
+            }
+            Object::Resource { group, resource, subresource, namespace, name, .. } => {
+                let scope = if namespace.is_empty() { None } else { self.scopes.get(namespace).copied() };
+                let (resource, any) = match subresource {
+                    "" => (self.word(resource), UNHEARD),
+                    sub => (self.joined(resource, sub), self.joined("*", sub)),
+                };
+                Question {
+                    verb,
+                    scope,
+                    what: What::Resource { group: self.word(group), resource, any, name },
+                }
+            }
+        }
+    }
+
+    pub(super) fn word(&self, text: &str) -> Word {
+        self.words.get(text).copied().unwrap_or(UNHEARD)
+    }
+
+    /// The word for `resource/subresource`, put together without allocating unless it is absurdly long.
+    fn joined(&self, resource: &str, subresource: &str) -> Word {
+        let mut buffer = [0u8; 128];
+        let len = resource.len() + 1 + subresource.len();
+        let Some(place) = buffer.get_mut(..len) else {
+            return self.word(&format!("{resource}/{subresource}"));
+        };
+        let (head, tail) = place.split_at_mut(resource.len());
+        head.copy_from_slice(resource.as_bytes());
+        tail[0] = b'/';
+        tail[1..].copy_from_slice(subresource.as_bytes());
+        std::str::from_utf8(place).map_or(UNHEARD, |text| self.word(text))
+    }
+}
+
+/// A request in the words of the rules.
+pub(super) struct Question<'a> {
+    pub(super) verb: Word,
+    /// The namespace; None outside any, or in one where nothing is granted.
+    pub(super) scope: Option<Scope>,
+    pub(super) what: What<'a>,
+}
+
+pub(super) enum What<'a> {
+    Resource {
+        group: Word,
+        /// `resource` or `resource/subresource`.
+        resource: Word,
+        /// `*/subresource`; [`UNHEARD`] without one.
+        any: Word,
+        name: &'a str,
+    },
+    Path {
+        word: Word,
+        path: &'a str,
+    },
+}
+
+impl Question<'_> {
+    fn scopes(&self) -> impl Iterator<Item = Scope> + Clone + use<> {
+        [Some(CLUSTER), self.scope].into_iter().flatten()
+    }
+
+    /// What a rule that allows this must list.
+    pub(super) fn words(&self) -> impl Iterator<Item = Word> + use<> {
+        let words = match self.what {
+            What::Resource { resource, any, .. } => [STAR, resource, any],
+            What::Path { word, .. } => [word, UNHEARD, UNHEARD],
+        };
+        words.into_iter().filter(|&word| word != UNHEARD)
+    }
+}
+
+impl RoleIndex {
+    /// The first rule found that allows it.
+    pub(super) fn allows(&self, question: &Question<'_>) -> Option<u32> {
+        let test = |i: &u32| self.tests.get(*i as usize).is_some_and(|t| t.passes(question)).then_some(*i);
+        match &question.what {
+            What::Resource { .. } => {
+                question.words().find_map(|word| self.resources.get(word).iter().find_map(test))
+            }
+            What::Path { word, path } => {
+                let exact = self.paths.get(*word).iter().find_map(test);
+                let prefixed = || {
+                    self.prefixes.iter().filter(|(p, _)| path.starts_with(&**p)).find_map(|(_, i)| test(i))
+                };
+                exact.or_else(prefixed)
+            }
+        }
+    }
+}
+
+impl Test {
+    fn passes(&self, question: &Question<'_>) -> bool {
+        has(&self.verbs, question.verb)
+            && match &question.what {
+                What::Path { .. } => true,
+                What::Resource { group, name, .. } => has(&self.groups, *group) && self.means(name),
+            }
+    }
+}
+
+/// A name inside the quotes of Go's `%q`.
+struct Quoted<'a>(&'a str);
+
+impl fmt::Display for Quoted<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.0)
+    }
+}

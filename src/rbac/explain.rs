@@ -1,0 +1,206 @@
+//! Why not: what came nearest when nothing allowed a request.
+//!
+//! One short sentence, only about roles that are bound to the caller, so that it tells nobody more than
+//! `kubectl auth can-i --list` does. The work is bounded, and so is the length.
+
+use super::{
+    eval::{Question, What},
+    index::{CLUSTER, Grant, RoleIndex, Rules, Test, UNHEARD, has},
+    model::Plain,
+};
+use crate::request::{Attributes, Object};
+use std::fmt;
+
+/// Roles that are looked at; of a caller with more, the first.
+const EXAMINED: usize = 1000;
+/// Words in a list; an ellipsis stands for further ones.
+const LISTED: usize = 8;
+/// Bytes of the whole sentence.
+const LENGTH: usize = 400;
+
+/// How a role falls short, the nearest first.
+#[derive(Debug, Clone)]
+enum Short<'a> {
+    /// It is limited to these names.
+    Names(&'a [String]),
+    /// It allows the request, but bound in another namespace.
+    Namespace(&'a str),
+    /// It allows other verbs.
+    Verbs(Vec<&'a str>),
+    /// It means the resources of other groups.
+    Groups(&'a [String]),
+    /// It means the resource, but not the subresource.
+    Subresource,
+}
+
+impl Short<'_> {
+    fn distance(&self) -> u8 {
+        match self {
+            Self::Names(_) => 0,
+            Self::Namespace(_) => 1,
+            Self::Verbs(_) => 2,
+            Self::Groups(_) => 3,
+            Self::Subresource => 4,
+        }
+    }
+}
+
+impl Rules {
+    /// What came nearest to allowing a request that [`Rules::decide`] denied, as in
+    /// `Role dev/reader, bound by RoleBinding dev/readers, allows get, list on pods; not delete`.
+    pub fn explain(&self, user: &str, groups: &[String], asked: Attributes<'_>) -> String {
+        let question = self.question(asked);
+        let here = self.grants(user, groups, asked).take(EXAMINED);
+        let here = here.filter_map(|(grant, role)| Some((grant, self.short_of(role, &question, asked)?)));
+        let here = here.min_by_key(|(_, short)| short.distance());
+        let nearest = match here {
+            Some((_, Short::Names(_))) => here,
+            _ => self.elsewhere(user, groups, &question).or(here),
+        };
+        let sentence = match nearest {
+            Some((grant, short)) => self.sentence(grant, &short, asked),
+            None if self.holders(user, groups).next().is_none() => {
+                "no binding names this user or its groups".to_owned()
+            }
+            None if self.grants(user, groups, asked).nth(EXAMINED).is_some() => String::new(),
+            None => "no role bound to this user or its groups comes near it".to_owned(),
+        };
+        cut(sentence)
+    }
+
+    /// A role that would do, had it been bound where it is asked.
+    fn elsewhere(
+        &self,
+        user: &str,
+        groups: &[String],
+        question: &Question<'_>,
+    ) -> Option<(&Grant, Short<'_>)> {
+        let others = self.holders(user, groups).flat_map(|(_, holder)| holder.grants.iter());
+        let others = others.filter(|&(scope, _)| scope != CLUSTER && Some(scope) != question.scope);
+        others.flat_map(|(_, grants)| grants).take(EXAMINED).find_map(|grant| {
+            self.roles.get(grant.role as usize)?.allows(question)?;
+            let namespace = self.bindings.get(grant.binding as usize)?.namespace.as_deref()?;
+            Some((grant, Short::Namespace(namespace)))
+        })
+    }
+
+    fn sentence(&self, grant: &Grant, short: &Short<'_>, asked: Attributes<'_>) -> String {
+        let Some(binding) = self.bindings.get(grant.binding as usize) else { return String::new() };
+        let (verb, what) = (Plain(asked.verb), Thing(asked.object));
+        let role = format!("{}, bound by {binding}, allows", binding.role);
+        match (short, asked.object) {
+            (Short::Names(names), Object::Resource { name: "", .. }) => {
+                format!("{role} {verb} on {what} named {} only, and this names none", List(names))
+            }
+            (Short::Names(names), Object::Resource { name, .. }) => {
+                format!("{role} {verb} on {what} named {} only; not {}", List(names), Plain(name))
+            }
+            (Short::Namespace(own), Object::Resource { namespace: "", .. }) => {
+                format!("{role} {verb} on {what} in namespace {} only; not at the cluster scope", Plain(own))
+            }
+            (Short::Namespace(own), Object::Resource { namespace, .. }) => {
+                format!(
+                    "{role} {verb} on {what} in namespace {} only; not in {}",
+                    Plain(own),
+                    Plain(namespace)
+                )
+            }
+            (Short::Verbs(verbs), _) => format!("{role} {} on {what}; not {verb}", List(verbs)),
+            (Short::Groups(groups), Object::Resource { group, .. }) => {
+                format!("{role} {verb} on {what} in API group {}; not in {}", List(groups), Plain(group))
+            }
+            (Short::Subresource, Object::Resource { resource, .. }) => {
+                format!("{role} {verb} on {}; not on {what}", Plain(resource))
+            }
+            // Paths have neither names nor namespaces nor groups.
+            (_, Object::Path(_)) => String::new(),
+        }
+    }
+
+    /// The least that keeps a role from allowing it; None if the role is about other things.
+    fn short_of<'a>(
+        &self,
+        role: &'a RoleIndex,
+        question: &Question<'_>,
+        asked: Attributes<'_>,
+    ) -> Option<Short<'a>> {
+        let mut nearest: Option<Short<'a>> = None;
+        let mut consider = |short: Short<'a>| match (&mut nearest, short) {
+            (Some(Short::Verbs(verbs)), Short::Verbs(more)) => {
+                more.into_iter().for_each(|v| {
+                    if !verbs.contains(&v) {
+                        verbs.push(v)
+                    }
+                });
+            }
+            (Some(known), short) if known.distance() <= short.distance() => {}
+            (slot, short) => *slot = Some(short),
+        };
+        let rule = |&i: &u32| Some((role.rules.get(i as usize)?, role.tests.get(i as usize)?));
+        match (&question.what, asked.object) {
+            (What::Path { word, path }, _) => {
+                let prefixed = role.prefixes.iter().filter(|(p, _)| path.starts_with(&**p)).map(|(_, i)| i);
+                for (rule, _) in role.paths.get(*word).iter().chain(prefixed).filter_map(rule) {
+                    consider(Short::Verbs(rule.verbs.iter().map(String::as_str).collect()));
+                }
+            }
+            (What::Resource { group, name, .. }, Object::Resource { resource, subresource, .. }) => {
+                let listing = |word| role.resources.get(word).iter().filter_map(rule);
+                for (rule, test) in question.words().flat_map(listing) {
+                    match (has(&test.groups, *group), has(&test.verbs, question.verb), test.means(name)) {
+                        (true, true, false) => consider(Short::Names(&rule.resource_names)),
+                        (true, false, true) => {
+                            consider(Short::Verbs(rule.verbs.iter().map(String::as_str).collect()))
+                        }
+                        (false, true, true) => consider(Short::Groups(&rule.api_groups)),
+                        _ => {}
+                    }
+                }
+                let whole = if subresource.is_empty() { UNHEARD } else { self.word(resource) };
+                let covers =
+                    |t: &Test| has(&t.groups, *group) && has(&t.verbs, question.verb) && t.means(name);
+                if listing(whole).any(|(_, test)| covers(test)) {
+                    consider(Short::Subresource);
+                }
+            }
+            (What::Resource { .. }, Object::Path(_)) => {}
+        }
+        nearest
+    }
+}
+
+/// What is asked for, as people write it: `pods/exec`, `/metrics`.
+struct Thing<'a>(Object<'a>);
+
+impl fmt::Display for Thing<'_> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.0 {
+            Object::Path(path) => Plain(path).fmt(f),
+            Object::Resource { resource, subresource: "", .. } => Plain(resource).fmt(f),
+            Object::Resource { resource, subresource, .. } => {
+                write!(f, "{}/{}", Plain(resource), Plain(subresource))
+            }
+        }
+    }
+}
+
+/// A list of words, cut.
+struct List<'a, T>(&'a [T]);
+
+impl<T: AsRef<str>> fmt::Display for List<'_, T> {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, word) in self.0.iter().take(LISTED).enumerate() {
+            write!(f, "{}{}", if i == 0 { "" } else { ", " }, Plain(word.as_ref()))?;
+        }
+        if self.0.len() > LISTED { f.write_str(", …") } else { Ok(()) }
+    }
+}
+
+fn cut(mut sentence: String) -> String {
+    if sentence.len() > LENGTH {
+        let end = (0..=LENGTH).rev().find(|&i| sentence.is_char_boundary(i)).unwrap_or(0);
+        sentence.truncate(end);
+        sentence.push('…');
+    }
+    sentence
+}

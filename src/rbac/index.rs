@@ -1,0 +1,335 @@
+//! The index: an immutable form of the objects in which a decision touches only what could allow it.
+//!
+//! Every string that a rule can ask for is interned once as a [`Word`], so that a request is turned into a handful of
+//! numbers first and compared as those. A user or group leads to its [`Holder`], that by the namespace to its grants,
+//! a grant to its role, and the role by the resource to the few rules that mention it. Roles are stored once however
+//! many bindings refer to them: 100,000 bindings cost some tens of megabytes.
+
+use super::{
+    aggregate::aggregate,
+    model::{BindingName, Objects, RoleName, Rule, Subject},
+};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+};
+
+/// The rules of one snapshot: ask [`Rules::decide`].
+#[derive(Debug, Default)]
+pub struct Rules {
+    pub(super) words: HashMap<Box<str>, Word>,
+    /// Namespaces in which anything is granted.
+    pub(super) scopes: HashMap<Arc<str>, Scope>,
+    /// By user name; a ServiceAccount is the user it authenticates as, namespace and all.
+    pub(super) users: HashMap<Arc<str>, Holder>,
+    pub(super) groups: HashMap<Arc<str>, Holder>,
+    pub(super) roles: Box<[RoleIndex]>,
+    pub(super) bindings: Box<[Arc<BindingName>]>,
+    /// Whether any binding refers to a role that does not exist.
+    pub(super) dangling: bool,
+    counts: Counts,
+}
+
+/// How much there is.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
+pub struct Counts {
+    /// Roles and ClusterRoles.
+    pub roles: usize,
+    /// Their rules, aggregated ones included.
+    pub rules: usize,
+    /// RoleBindings and ClusterRoleBindings.
+    pub bindings: usize,
+}
+
+/// An interned string.
+pub(super) type Word = u32;
+/// `*`, which matches anything in most lists.
+pub(super) const STAR: Word = 0;
+/// A string that no rule mentions.
+pub(super) const UNHEARD: Word = Word::MAX;
+
+/// A namespace, or the whole cluster.
+pub(super) type Scope = u32;
+pub(super) const CLUSTER: Scope = 0;
+
+/// More distinct roles than this in one scope, and a holder gets an index over them.
+const MANY: usize = 24;
+
+/// What one user name or group holds.
+#[derive(Debug)]
+pub(super) struct Holder {
+    /// By scope, at most one for each role.
+    pub(super) grants: Table<Grant>,
+    /// For scopes with more than [`MANY`] grants.
+    many: Box<[(Scope, Many)]>,
+}
+
+/// A role held through a binding.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Grant {
+    pub(super) role: u32,
+    pub(super) binding: u32,
+    pub(super) kind: SubjectKind,
+}
+
+/// What kind of subject a binding names.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+pub enum SubjectKind {
+    /// A user by name.
+    User,
+    /// A group.
+    Group,
+    /// A ServiceAccount, spelled as its user name.
+    ServiceAccount,
+}
+
+/// Which of many grants mention a word.
+#[derive(Debug)]
+pub(super) struct Many {
+    /// Positions in the scope's grants, by resource or whole path.
+    pub(super) mentions: Table<u32>,
+    /// Positions of grants whose roles have paths ending in `*`.
+    pub(super) prefixes: Box<[u32]>,
+}
+
+impl Holder {
+    pub(super) fn many(&self, scope: Scope) -> Option<&Many> {
+        self.many.iter().find(|(s, _)| *s == scope).map(|(_, many)| many)
+    }
+}
+
+/// A role's rules, findable.
+#[derive(Debug)]
+pub(super) struct RoleIndex {
+    /// As they were written, to explain by; a role that does not exist has none.
+    pub(super) rules: Box<[Arc<Rule>]>,
+    pub(super) exists: bool,
+    /// The same, to decide by.
+    pub(super) tests: Box<[Test]>,
+    /// Rules by the resources they list.
+    pub(super) resources: Table<u32>,
+    /// Rules by the whole paths they list.
+    pub(super) paths: Table<u32>,
+    /// Paths that ended in `*`, without it, and their rules.
+    pub(super) prefixes: Box<[(Box<str>, u32)]>,
+}
+
+/// What of a rule is left to compare when its resource or path has been found; all lists sorted.
+#[derive(Debug)]
+pub(super) struct Test {
+    pub(super) verbs: Box<[Word]>,
+    pub(super) groups: Box<[Word]>,
+    /// Not interned: they are many, and compared last.
+    pub(super) names: Box<[Box<str>]>,
+}
+
+impl Test {
+    /// Whether the rule is about the object of this name.
+    pub(super) fn means(&self, name: &str) -> bool {
+        self.names.is_empty() || self.names.binary_search_by(|n| (**n).cmp(name)).is_ok()
+    }
+}
+
+/// Whether a sorted list holds a word, or the star, which sorts first.
+pub(super) fn has(list: &[Word], word: Word) -> bool {
+    list.first() == Some(&STAR) || word != UNHEARD && list.binary_search(&word).is_ok()
+}
+
+/// A sorted multimap in two allocations.
+#[derive(Debug)]
+pub(super) struct Table<T> {
+    /// A key and the end of its values.
+    ends: Box<[(u32, u32)]>,
+    values: Box<[T]>,
+}
+
+impl<T> Table<T> {
+    fn new(mut pairs: Vec<(u32, T)>) -> Self {
+        pairs.sort_by_key(|&(key, _)| key);
+        let mut ends: Vec<(u32, u32)> = Vec::new();
+        let mut values = Vec::with_capacity(pairs.len());
+        for (key, value) in pairs {
+            values.push(value);
+            let end = number(values.len());
+            match ends.last_mut() {
+                Some(last) if last.0 == key => last.1 = end,
+                _ => ends.push((key, end)),
+            }
+        }
+        Self { ends: ends.into(), values: values.into() }
+    }
+
+    pub(super) fn get(&self, key: u32) -> &[T] {
+        match self.ends.binary_search_by_key(&key, |&(k, _)| k) {
+            Ok(i) => self.values_of(i),
+            Err(_) => &[],
+        }
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &[T])> {
+        self.ends.iter().enumerate().map(|(i, &(key, _))| (key, self.values_of(i)))
+    }
+
+    fn values_of(&self, i: usize) -> &[T] {
+        let start = if i == 0 { 0 } else { self.ends[i - 1].1 };
+        &self.values[start as usize..self.ends[i].1 as usize]
+    }
+}
+
+impl Rules {
+    /// Computes the aggregated roles and indexes everything. Of objects with one name the last counts; a binding whose
+    /// role is missing grants nothing, and denials say so.
+    pub fn new(mut objects: Objects) -> Self {
+        aggregate(&mut objects.roles);
+        let counts = Counts {
+            roles: objects.roles.len(),
+            rules: objects.roles.iter().map(|r| r.rules.len()).sum(),
+            bindings: objects.bindings.len(),
+        };
+        let mut words = Words::new();
+        let mut roles = Vec::with_capacity(objects.roles.len());
+        let mut by_name: HashMap<RoleName, u32> = HashMap::with_capacity(objects.roles.len());
+        for role in objects.roles {
+            by_name.insert(role.name, number(roles.len()));
+            roles.push(RoleIndex::new(role.rules.into(), true, &mut words));
+        }
+
+        let mut rules = Self { counts, ..Self::default() };
+        let mut bindings = Vec::with_capacity(objects.bindings.len());
+        let mut users = Holders::default();
+        let mut groups = Holders::default();
+        for binding in objects.bindings {
+            let role = *by_name.entry(binding.name.role.clone()).or_insert_with(|| {
+                rules.dangling = true;
+                roles.push(RoleIndex::new(Box::default(), false, &mut words));
+                number(roles.len() - 1)
+            });
+            let scope = match &binding.name.namespace {
+                None => CLUSTER,
+                Some(namespace) => {
+                    let next = number(rules.scopes.len() + 1);
+                    *rules.scopes.entry(Arc::clone(namespace)).or_insert(next)
+                }
+            };
+            let grant = |kind| Grant { role, binding: number(bindings.len()), kind };
+            for subject in binding.subjects {
+                match subject {
+                    Subject::User(name) => users.add(name, scope, grant(SubjectKind::User)),
+                    Subject::Group(name) => groups.add(name, scope, grant(SubjectKind::Group)),
+                    Subject::ServiceAccount { namespace, name } => {
+                        let user = format!("system:serviceaccount:{namespace}:{name}");
+                        users.add(user, scope, grant(SubjectKind::ServiceAccount));
+                    }
+                }
+            }
+            bindings.push(binding.name);
+        }
+        rules.users = users.finish(&roles);
+        rules.groups = groups.finish(&roles);
+        rules.words = words.0;
+        rules.roles = roles.into();
+        rules.bindings = bindings.into();
+        rules
+    }
+
+    /// How much was indexed.
+    pub fn counts(&self) -> Counts {
+        self.counts
+    }
+}
+
+impl RoleIndex {
+    fn new(rules: Box<[Arc<Rule>]>, exists: bool, words: &mut Words) -> Self {
+        let (mut resources, mut paths, mut prefixes) = (Vec::new(), Vec::new(), Vec::new());
+        let mut tests = Vec::with_capacity(rules.len());
+        for (i, rule) in rules.iter().enumerate() {
+            let i = number(i);
+            resources.extend(words.list(&rule.resources).iter().map(|&word| (word, i)));
+            for url in &rule.non_resource_urls {
+                // Every star at the end belongs to the pattern, and no other star does.
+                match url.strip_suffix('*') {
+                    Some(_) => prefixes.push((url.trim_end_matches('*').into(), i)),
+                    None => paths.push((words.word(url), i)),
+                }
+            }
+            let mut names: Vec<Box<str>> = rule.resource_names.iter().map(|n| n.as_str().into()).collect();
+            names.sort_unstable();
+            let (verbs, groups) = (words.list(&rule.verbs), words.list(&rule.api_groups));
+            tests.push(Test { verbs, groups, names: names.into() });
+        }
+        let (resources, paths) = (Table::new(resources), Table::new(paths));
+        Self { rules, exists, tests: tests.into(), resources, paths, prefixes: prefixes.into() }
+    }
+}
+
+/// The words while they are collected.
+struct Words(HashMap<Box<str>, Word>);
+
+impl Words {
+    fn new() -> Self {
+        Self(HashMap::from([("*".into(), STAR)]))
+    }
+
+    fn word(&mut self, text: &str) -> Word {
+        if let Some(&word) = self.0.get(text) {
+            return word;
+        }
+        let word = number(self.0.len());
+        self.0.insert(text.into(), word);
+        word
+    }
+
+    /// Sorted, without repetition.
+    fn list(&mut self, texts: &[String]) -> Box<[Word]> {
+        let mut words: Vec<Word> = texts.iter().map(|t| self.word(t)).collect();
+        words.sort_unstable();
+        words.dedup();
+        words.into()
+    }
+}
+
+/// Holders while their grants are collected.
+#[derive(Default)]
+struct Holders(HashMap<String, Vec<(Scope, Grant)>>);
+
+impl Holders {
+    fn add(&mut self, name: String, scope: Scope, grant: Grant) {
+        self.0.entry(name).or_default().push((scope, grant));
+    }
+
+    fn finish(self, roles: &[RoleIndex]) -> HashMap<Arc<str>, Holder> {
+        let holder = |mut grants: Vec<(Scope, Grant)>| {
+            // One binding is as good as another of the same role: the first is kept.
+            let mut seen = HashSet::new();
+            grants.retain(|(scope, grant)| seen.insert((*scope, grant.role)));
+            let grants = Table::new(grants);
+            let many = grants
+                .iter()
+                .filter(|(_, g)| g.len() > MANY)
+                .map(|(s, g)| (s, Many::new(g, roles)))
+                .collect();
+            Holder { grants, many }
+        };
+        self.0.into_iter().map(|(name, grants)| (name.into(), holder(grants))).collect()
+    }
+}
+
+impl Many {
+    fn new(grants: &[Grant], roles: &[RoleIndex]) -> Self {
+        let (mut mentions, mut prefixes) = (Vec::new(), Vec::new());
+        for (i, role) in
+            grants.iter().enumerate().filter_map(|(i, g)| Some((number(i), roles.get(g.role as usize)?)))
+        {
+            let words = role.resources.iter().chain(role.paths.iter()).map(|(word, _)| word);
+            mentions.extend(words.map(|word| (word, i)));
+            prefixes.extend((!role.prefixes.is_empty()).then_some(i));
+        }
+        Self { mentions: Table::new(mentions), prefixes: prefixes.into() }
+    }
+}
+
+/// Positions are kept in 32 bits; four thousand million strings or bindings do not fit into memory first. Should they
+/// ever, the highest number stands for all further ones, which is [`UNHEARD`] and matches nothing.
+fn number(n: usize) -> u32 {
+    u32::try_from(n).unwrap_or(u32::MAX)
+}
