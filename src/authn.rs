@@ -36,3 +36,8 @@ impl Authn {
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{attempted}")]
 pub struct Unauthenticated { pub attempted: String, pub why: String, /** response warnings (two spaces before the token) */ pub warning: Option<&'static str> }
+
+impl Conn {
+    /// What the handshake showed.
+    pub fn new(peer: SocketAddr, certificates: Vec<rustls::pki_types::CertificateDer<'static>>) -> Self { Self { peer, certificates } }
+}

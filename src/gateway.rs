@@ -1,1 +1,409 @@
-//! gateway
+//! The product in one function: [`Gateway::handle`] is the list of steps a request goes through, each handing on the
+//! proof of the one before. Around it `wrap` owns what must happen whatever happens: the record, the clock, the one
+//! access line, the metrics, and the table that turns a failure into what the caller is told.
+
+pub mod answer;
+pub mod failure;
+
+use crate::{
+    audit::{Audit, End, Trail},
+    authn::{Authn, Conn},
+    authz::{Authz, Permit},
+    body::{Budget, Inbound, Reading},
+    forward::{Answered, Caller, Forward, Wanted, upgrade},
+    headers,
+    identity::User,
+    limits::{Kind, Limits, Slot},
+    request::{Asked, Effect},
+    status::Status,
+    streams::{Held, Lease, Reason, Streams},
+    telemetry::{
+        log::{self, AccessLine},
+        metrics::{self, Metrics, Running, Series},
+    },
+};
+use answer::{Answer, Source};
+use arc_swap::ArcSwap;
+use failure::Failure;
+use http::{HeaderValue, Method, Request, Response, header, request::Parts, uri::PathAndQuery};
+use hyper::{body::Incoming, upgrade::OnUpgrade};
+use std::{
+    future::Future,
+    panic::{AssertUnwindSafe, catch_unwind},
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
+    },
+    task::Poll,
+    time::{Duration, Instant, SystemTime},
+};
+use tokio::sync::Notify;
+
+/// What decides on requests; replaced as a whole by a reload. A request takes one and keeps it until it is answered.
+#[derive(Debug)]
+pub struct Snapshot {
+    /// Who is calling.
+    pub authn: Authn,
+    /// What they may do.
+    pub authz: Authz,
+    /// Where it goes, with the connections there.
+    pub forward: Arc<Forward>,
+    /// How new connections are answered: the serving pair.
+    pub tls: Arc<rustls::ServerConfig>,
+}
+
+/// The caller's end of a connection.
+#[derive(Debug)]
+pub struct Client {
+    /// What authentication judges.
+    pub conn: Conn,
+    /// Set off when an answer was the connection's last.
+    pub(crate) close: Notify,
+    open: AtomicUsize,
+    answered: AtomicU64,
+}
+
+impl Client {
+    /// A connection without a request yet.
+    pub fn new(conn: Conn) -> Self {
+        Self { conn, close: Notify::new(), open: AtomicUsize::new(0), answered: AtomicU64::new(0) }
+    }
+
+    /// None while a request is under way, else how many have been answered: the same number twice is idleness between.
+    pub(crate) fn idle(&self) -> Option<u64> {
+        (self.open.load(Relaxed) == 0).then(|| self.answered.load(Relaxed))
+    }
+}
+
+/// What bounds a request's body.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// The largest body of a request that is no connection, in bytes (kube-apiserver: 3 MiB).
+    pub request_body: u64,
+    /// The longest silence while a body is read.
+    pub body_read_timeout: Duration,
+    /// Bytes of buffered bodies, all requests together.
+    pub buffered_bodies: usize,
+    /// Header lines at most.
+    pub max_headers: usize,
+}
+
+/// The gate. One per process.
+#[derive(Debug)]
+pub struct Gateway {
+    snapshot: ArcSwap<Snapshot>,
+    audit: Arc<Audit>,
+    limits: Arc<Limits>,
+    streams: Arc<Streams>,
+    budget: Arc<Budget>,
+    metrics: Arc<Metrics>,
+    config: Config,
+}
+
+/// A request as it came; what it may switch to is taken before it is split.
+#[derive(Debug)]
+struct Came {
+    head: Parts,
+    body: Incoming,
+    caller: OnUpgrade,
+}
+
+/// A request that has been let through and answered, and what is held until its answer has ended.
+#[derive(Debug)]
+struct Open {
+    response: Response<Source>,
+    slot: Slot,
+    lease: Option<Lease>,
+}
+
+/// What accompanies a request to its end, whatever that is.
+#[derive(Debug)]
+pub(crate) struct Way {
+    trail: Trail,
+    started: Instant,
+    client: Arc<Client>,
+    method: Method,
+    target: Option<PathAndQuery>,
+    deadline: Option<tokio::time::Instant>,
+    user: Option<Arc<User>>,
+    impersonated: Option<Arc<User>>,
+    verb: &'static str,
+    metrics: Arc<Metrics>,
+    series: Option<Arc<Series>>,
+    running: Option<Running>,
+    code: u16,
+    received: Option<Arc<AtomicU64>>,
+    upstream: Option<Duration>,
+    refusal: Option<String>,
+}
+
+impl Gateway {
+    /// A gate that decides by `snapshot` until another one is swapped in.
+    pub fn new(
+        snapshot: Snapshot,
+        audit: Arc<Audit>,
+        limits: Arc<Limits>,
+        metrics: Arc<Metrics>,
+        config: Config,
+    ) -> Arc<Self> {
+        let budget = Budget::new(config.buffered_bodies);
+        let snapshot = ArcSwap::from_pointee(snapshot);
+        Arc::new(Self { snapshot, audit, limits, streams: Arc::default(), budget, metrics, config })
+    }
+
+    /// What decides at the moment.
+    pub fn snapshot(&self) -> Arc<Snapshot> {
+        self.snapshot.load_full()
+    }
+
+    /// From now on requests are decided by `snapshot`; those under way keep theirs.
+    pub fn swap(&self, snapshot: Snapshot) {
+        self.snapshot.store(Arc::new(snapshot));
+    }
+
+    /// Every open stream.
+    pub fn streams(&self) -> &Arc<Streams> {
+        &self.streams
+    }
+
+    /// The record.
+    pub fn audit(&self) -> &Arc<Audit> {
+        &self.audit
+    }
+
+    /// The process's metrics.
+    pub fn metrics(&self) -> &Arc<Metrics> {
+        &self.metrics
+    }
+
+    /// Answers one request. Never fails: a refusal, a failure and a panic are answers, too.
+    pub async fn serve(&self, client: &Arc<Client>, mut request: Request<Incoming>) -> Response<Answer> {
+        let caller = hyper::upgrade::on(&mut request);
+        let (head, body) = request.into_parts();
+        let way = Way::open(self, client, &head);
+        let audit_id = way.trail.audit_id().clone();
+        let mut wrapped = pin!(self.wrap(Came { head, body, caller }, way));
+        // A panic ends its request, not the other requests of the connection; the trail it unwinds records it.
+        let caught =
+            std::future::poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| wrapped.as_mut().poll(cx))) {
+                Ok(Poll::Pending) => Poll::Pending,
+                Ok(Poll::Ready(response)) => Poll::Ready(response),
+                Err(_) => Poll::Ready(answer::local(&failure::panicked(), &audit_id)),
+            });
+        caught.await
+    }
+
+    async fn wrap(&self, came: Came, mut way: Box<Way>) -> Response<Answer> {
+        let snapshot = self.snapshot();
+        match self.handle(&snapshot, came, &mut way).await {
+            Ok(Open { response, slot, lease }) => {
+                let (mut head, source) = response.into_parts();
+                let switched = head.headers.get(header::UPGRADE).filter(|_| head.status == 101).cloned();
+                head.headers = headers::for_caller(head.headers);
+                if let Some(protocol) = switched {
+                    head.headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
+                    head.headers.insert(header::UPGRADE, protocol);
+                }
+                head.headers.insert("audit-id", way.trail.audit_id().clone());
+                way.code = head.status.as_u16();
+                way.trail.started(way.code, &head.headers);
+                answer::open(head, source, way, slot, lease)
+            }
+            Err(failure) => {
+                let status = failure.status();
+                way.refuse(&failure, &status);
+                answer::refused(&status, &failure, way)
+            }
+        }
+    }
+
+    /// The way of a request.
+    async fn handle(&self, s: &Snapshot, came: Came, way: &mut Way) -> Result<Open, Failure> {
+        let Came { mut head, body, caller } = came;
+        let asked = self.parse(&head, way)?;
+        let switch = upgrade_asked(&head, &asked)?;
+        let proven = s.authn.authenticate(&way.client.conn, &mut head.headers, &asked).await?;
+        way.proven(proven.user());
+        way.trail.begin(&proven, &asked)?;
+        let who = s.authz.impersonate(proven, &mut head.headers, &asked)?;
+        way.effective(&who);
+        let kind = if asked.info.is_long_running() { Kind::Stream } else { Kind::Request };
+        let slot = self.limits.admit(who.effective(), kind)?;
+        let permit = s.authz.authorize(who, asked, switch.is_some())?;
+        way.permitted(&permit, &head);
+        let reading = self.reading(&permit, way);
+        let body =
+            Inbound::read(body, &head.headers, way.trail.wants_request(), reading, &self.budget).await?;
+        if let Some(bytes) = body.bytes() {
+            way.trail.request(&head.headers, bytes);
+        }
+        let kept = by(way.deadline, way.trail.kept()).await??;
+        let lease = matches!(kind, Kind::Stream).then(|| self.lease(&permit, way, switch.is_some()));
+        let body = body.into_outbound();
+        way.received = body.passed();
+        let caller = Caller {
+            headers: head.headers,
+            body,
+            upgrade: switch.map(|protocol| Wanted { caller, protocol }),
+            audit_id: way.trail.audit_id(),
+            address: way.client.conn.peer.ip(),
+        };
+        let sent = Instant::now();
+        let answered = by(way.deadline, s.forward.send(permit, kept, caller)).await;
+        way.answered(sent.elapsed());
+        Ok(Open { response: answered??.into(), slot, lease })
+    }
+
+    fn parse(&self, head: &Parts, way: &mut Way) -> Result<Asked, Failure> {
+        if head.headers.len() > self.config.max_headers {
+            return Err(Failure::TooManyHeaders(self.config.max_headers));
+        }
+        let asked = Asked::parse(head)?;
+        way.verb = asked.info.verb().as_str();
+        way.deadline = asked.timeout.map(|timeout| (way.started + timeout).into());
+        Ok(asked)
+    }
+
+    fn reading(&self, permit: &Permit, way: &Way) -> Reading {
+        let connects = permit.asked().info.effect() == Effect::Connect;
+        Reading {
+            limit: (!connects).then_some(self.config.request_body),
+            idle: self.config.body_read_timeout,
+            deadline: way.deadline,
+        }
+    }
+
+    fn lease(&self, permit: &Permit, way: &Way, tunnel: bool) -> Lease {
+        self.streams.open(Held {
+            user: permit.who().effective().name().to_owned(),
+            what: format!("{} {}", way.verb, permit.asked().target.path()),
+            audit_id: String::from_utf8_lossy(way.trail.audit_id().as_bytes()).into_owned(),
+            tunnel,
+            since: SystemTime::now(),
+        })
+    }
+}
+
+/// The protocol to switch to, where the caller asks for one and the request is of a kind that switches; elsewhere
+/// `Upgrade` is ignored, as RFC 9110 7.8 allows.
+fn upgrade_asked(head: &Parts, asked: &Asked) -> Result<Option<HeaderValue>, Failure> {
+    let Some(protocol) = upgrade::asked(head).filter(|_| asked.info.upgrade_allowed()) else {
+        return Ok(None);
+    };
+    let known =
+        ["websocket", "SPDY/3.1"].iter().any(|k| k.as_bytes().eq_ignore_ascii_case(protocol.as_bytes()));
+    if known { Ok(Some(protocol)) } else { Err(Failure::Upgrade(protocol)) }
+}
+
+/// Within the request's time, or 504.
+async fn by<T>(deadline: Option<tokio::time::Instant>, work: impl Future<Output = T>) -> Result<T, Failure> {
+    match deadline {
+        None => Ok(work.await),
+        Some(deadline) => tokio::time::timeout_at(deadline, work).await.map_err(|_| Failure::Late),
+    }
+}
+
+impl Drop for Way {
+    fn drop(&mut self) {
+        self.client.answered.fetch_add(1, Relaxed);
+        self.client.open.fetch_sub(1, Relaxed);
+    }
+}
+
+impl From<Answered> for Response<Source> {
+    fn from(answered: Answered) -> Self {
+        match answered {
+            Answered::Body { response, place } => response.map(|body| Source::Upstream { body, place }),
+            Answered::Tunnel { response, tunnel } => response.map(|()| Source::Tunnel(tunnel)),
+        }
+    }
+}
+
+impl Way {
+    fn open(gateway: &Gateway, client: &Arc<Client>, head: &Parts) -> Box<Self> {
+        client.open.fetch_add(1, Relaxed);
+        Box::new(Self {
+            trail: gateway.audit.open(client.conn.peer, head),
+            started: Instant::now(),
+            client: client.clone(),
+            method: head.method.clone(),
+            target: head.uri.path_and_query().cloned(),
+            deadline: None,
+            user: None,
+            impersonated: None,
+            verb: "",
+            metrics: gateway.metrics.clone(),
+            series: None,
+            running: None,
+            code: 0,
+            received: None,
+            upstream: None,
+            refusal: None,
+        })
+    }
+
+    /// The request's last event, its metrics, its line in the access log.
+    fn end(mut self: Box<Self>, sent: u64, received: u64, why: Option<Reason>) {
+        let elapsed = self.started.elapsed();
+        let why = why.map(Reason::into_owned);
+        log::access(&self.line(sent, received, elapsed, why.as_deref()));
+        self.trail.complete(End { bytes_from_caller: received, bytes_to_caller: sent, why });
+        let series = self.series.take().unwrap_or_else(|| self.metrics.refused(&self.method));
+        series.finish(self.code, elapsed);
+    }
+
+    fn line<'a>(
+        &'a self,
+        sent: u64,
+        received: u64,
+        elapsed: Duration,
+        why: Option<&'a str>,
+    ) -> AccessLine<'a> {
+        AccessLine {
+            audit_id: self.trail.audit_id().to_str().unwrap_or_default(),
+            peer: self.client.conn.peer,
+            method: self.method.as_str(),
+            path: self.target.as_ref().map_or("", PathAndQuery::path),
+            user: self.user.as_ref().map(|user| user.name()),
+            impersonated: self.impersonated.as_ref().map(|user| user.name()),
+            verb: (!self.verb.is_empty()).then_some(self.verb),
+            code: self.code,
+            duration: elapsed,
+            upstream: self.upstream,
+            bytes_in: received,
+            bytes_out: sent,
+            reason: self.refusal.as_deref().or(why),
+        }
+    }
+
+    fn proven(&mut self, user: &Arc<User>) {
+        self.user = Some(user.clone());
+    }
+
+    fn effective(&mut self, who: &crate::authz::Who) {
+        if let Some(user) = who.impersonated() {
+            self.trail.impersonated(user);
+            self.impersonated = Some(user.clone());
+        }
+    }
+
+    fn permitted(&mut self, permit: &Permit, head: &Parts) {
+        self.trail.decided(true, permit.reason());
+        let series = self.metrics.series(&metrics::Call::of(permit.asked(), &head.headers));
+        self.running = Some(series.running());
+        self.series = Some(series);
+    }
+
+    fn answered(&mut self, after: Duration) {
+        self.metrics.upstream_duration.observe(after.as_secs_f64());
+        self.upstream = Some(after);
+    }
+
+    fn refuse(&mut self, failure: &Failure, status: &Status) {
+        self.code = status.code;
+        failure.record(&mut self.trail, &self.metrics);
+        self.trail.refused(status);
+        self.refusal = Some(failure.to_string());
+    }
+}

@@ -1,1 +1,234 @@
-//! server
+//! The process: everything checked and loaded, then the socket bound, then served until told to stop, then drained.
+//!
+//! Draining, in kube-apiserver's order: readiness off, the load balancer's delay, no new connections, GOAWAY or
+//! `Connection: close` on the old ones, watches ended a few at a time at an event's boundary, tunnels last, the record
+//! flushed.
+
+mod listener;
+pub mod tls;
+
+use crate::{
+    audit::Audit,
+    config,
+    gateway::Gateway,
+    limits::Limits,
+    reload::{self, Reloader},
+    telemetry::{
+        Health, Metrics, admin,
+        health::{Scope, State},
+    },
+};
+use listener::Listener;
+use prometheus::Registry;
+use std::{
+    io,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, Instant},
+};
+use tokio::{
+    net::TcpListener,
+    sync::{Semaphore, watch},
+    task::JoinHandle,
+    time::{interval, sleep, timeout_at},
+};
+
+pub use listener::Config as ListenerConfig;
+
+/// Where the gate listens and how it leaves.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// The front door; port 0 takes a free one.
+    pub address: SocketAddr,
+    /// What bounds a connection.
+    pub listener: ListenerConfig,
+    /// `/metrics` and the health endpoints, over plain HTTP; None for none.
+    pub admin: Option<SocketAddr>,
+    /// How long requests are still accepted after readiness is off (kube-apiserver's `--shutdown-delay-duration`).
+    pub shutdown_delay: Duration,
+    /// How long what is under way may go on after that.
+    pub shutdown_grace: Duration,
+}
+
+/// A gate that serves. Dropping it without [`Gate::drain`] leaves at once what is under way.
+#[derive(Debug)]
+pub struct Gate {
+    address: SocketAddr,
+    admin: Option<SocketAddr>,
+    gateway: Arc<Gateway>,
+    reloader: Arc<Reloader>,
+    health: Arc<Health>,
+    config: Config,
+    serving: State,
+    draining: watch::Sender<bool>,
+    places: Arc<Semaphore>,
+    tasks: Vec<JoinHandle<()>>,
+}
+
+/// Why the gate cannot start.
+#[derive(Debug, thiserror::Error)]
+pub enum StartError {
+    /// Something the configuration points to cannot be used.
+    #[error(transparent)]
+    Config(#[from] config::Errors),
+    /// The record cannot be opened.
+    #[error("audit: {0}")]
+    Audit(#[from] crate::audit::Error),
+    /// An address cannot be listened on.
+    #[error("cannot listen on {address}: {source}")]
+    Listen {
+        /// Which address.
+        address: SocketAddr,
+        /// Why.
+        source: io::Error,
+    },
+    /// Two metrics of one name: a defect.
+    #[error("metrics: {0}")]
+    Metrics(#[from] prometheus::Error),
+}
+
+/// The upstream is looked at this often while nobody asks for anything.
+const PROBE_EVERY: Duration = Duration::from_secs(10);
+
+/// Watches ended a second while draining, so that their holders do not all come back at once.
+const WATCHES_A_SECOND: usize = 200;
+
+/// Loads everything, binds, and serves in the background.
+pub async fn start(config: config::Config) -> Result<Gate, StartError> {
+    let registry = Registry::new();
+    let metrics = Metrics::new(&registry)?;
+    let health = Health::new();
+    let snapshot = reload::load(&config)?;
+    let audit = Audit::start(config.audit.clone(), &registry)?;
+    let limits = Limits::new(config.limits.clone());
+    let gateway = Gateway::new(snapshot, audit, limits, metrics, config.gateway.clone());
+    let server = config.server.clone();
+    let tcp = listen(server.address).await?;
+    let address = local(&tcp, server.address)?;
+    let (draining, drain) = watch::channel(false);
+    let places = Arc::new(Semaphore::new(server.listener.max_connections));
+    let listener = Listener {
+        tcp,
+        gateway: gateway.clone(),
+        config: Arc::new(server.listener.clone()),
+        places: places.clone(),
+    };
+    let reloader = Arc::new(Reloader::new(config, gateway.clone()));
+    let mut tasks = vec![
+        tokio::spawn(listener.run(drain.clone())),
+        tokio::spawn(probe(gateway.clone(), health.state("upstream", Scope::Ready))),
+        tokio::spawn(reloader.clone().run()),
+    ];
+    let mut admin = None;
+    if let Some(asked) = server.admin {
+        let tcp = listen(asked).await?;
+        admin = Some(local(&tcp, asked)?);
+        tasks.push(tokio::spawn(admin::serve(tcp, registry, health.clone(), std::future::pending())));
+    }
+    let recording = gateway.audit().clone();
+    health.check("audit", Scope::Ready, move || recording.healthy());
+    let serving = health.state("shutdown", Scope::Ready);
+    serving.ok();
+    Ok(Gate { address, admin, gateway, reloader, health, config: server, serving, draining, places, tasks })
+}
+
+async fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
+    TcpListener::bind(address).await.map_err(|source| StartError::Listen { address, source })
+}
+
+fn local(tcp: &TcpListener, address: SocketAddr) -> Result<SocketAddr, StartError> {
+    tcp.local_addr().map_err(|source| StartError::Listen { address, source })
+}
+
+/// Keeps a connection to the upstream and says in `/readyz` whether there is one.
+async fn probe(gateway: Arc<Gateway>, state: State) {
+    let mut ticks = interval(PROBE_EVERY);
+    loop {
+        ticks.tick().await;
+        match gateway.snapshot().forward.probe().await {
+            Ok(()) => state.ok(),
+            Err(error) => {
+                tracing::warn!(%error, "the upstream cannot be reached");
+                state.failed(error.to_string());
+            }
+        }
+    }
+}
+
+impl Gate {
+    /// Where the front door is.
+    pub fn address(&self) -> SocketAddr {
+        self.address
+    }
+
+    /// Where `/metrics` and the health endpoints are.
+    pub fn admin(&self) -> Option<SocketAddr> {
+        self.admin
+    }
+
+    /// The gate itself.
+    pub fn gateway(&self) -> &Arc<Gateway> {
+        &self.gateway
+    }
+
+    /// What notices that a file has changed.
+    pub fn reloader(&self) -> &Arc<Reloader> {
+        &self.reloader
+    }
+
+    /// The checks behind `/readyz`.
+    pub fn health(&self) -> &Arc<Health> {
+        &self.health
+    }
+
+    /// Leaves in order: see the module's doc. Returns when everything has ended or the grace period is over.
+    pub async fn drain(self) {
+        self.serving.failed("shutting down");
+        tracing::info!(delay = ?self.config.shutdown_delay, grace = ?self.config.shutdown_grace, "draining");
+        sleep(self.config.shutdown_delay).await;
+        self.draining.send_replace(true);
+        let grace = tokio::time::Instant::now() + self.config.shutdown_grace;
+        let all = u32::try_from(self.config.listener.max_connections).unwrap_or(u32::MAX);
+        let gone = async {
+            self.end_watches().await;
+            // A connection gives its place back when it ends; a tunnel leaves its connection but not the registry.
+            let _places = self.places.acquire_many(all).await;
+            self.no_streams().await;
+        };
+        if timeout_at(grace, gone).await.is_err() {
+            let cut = self.gateway.streams().end_where(|_| true, &"the gate is shutting down".into());
+            tracing::warn!(streams = cut, "the grace period is over");
+            let last = tokio::time::Instant::now() + LAST_WORDS;
+            let _ = timeout_at(last, self.places.acquire_many(all)).await;
+            let _ = timeout_at(last, self.no_streams()).await;
+        }
+        self.tasks.iter().for_each(JoinHandle::abort);
+        let audit = self.gateway.audit().clone();
+        let _ = tokio::task::spawn_blocking(move || audit.shutdown()).await;
+    }
+
+    /// Over half of the grace period at most.
+    async fn end_watches(&self) {
+        let streams = self.gateway.streams();
+        let watches: Vec<u64> =
+            streams.list().into_iter().filter(|(_, held)| !held.tunnel).map(|(id, _)| id).collect();
+        let begun = Instant::now();
+        for slice in watches.chunks(WATCHES_A_SECOND / 20) {
+            for id in slice {
+                streams.end(*id, "the gate is shutting down".into());
+            }
+            if begun.elapsed() < self.config.shutdown_grace / 2 {
+                sleep(Duration::from_millis(50)).await;
+            }
+        }
+    }
+
+    async fn no_streams(&self) {
+        while !self.gateway.streams().is_empty() {
+            sleep(Duration::from_millis(10)).await;
+        }
+    }
+}
+
+/// For what was cut at the end of the grace period to write its last event.
+const LAST_WORDS: Duration = Duration::from_secs(1);

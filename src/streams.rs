@@ -1,1 +1,198 @@
-//! streams
+//! Every open stream: who holds it, what it is, and how to end it by name with a reason.
+//!
+//! A stream is a watch, a followed log, or a tunnel (exec, attach, port-forward, proxy). It is registered when it is
+//! admitted and leaves when its [`Lease`] is dropped; whoever ends it by name only sets the reason and wakes its
+//! holder, who ends it where its protocol allows (a watch at an event's boundary, a tunnel at once).
+
+use std::{
+    borrow::Cow,
+    collections::HashMap,
+    future::poll_fn,
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    task::{Context, Poll, Waker},
+    time::SystemTime,
+};
+
+/// The registry of open streams. One per process, shared by all connections.
+#[derive(Debug, Default)]
+pub struct Streams {
+    open: Mutex<Open>,
+}
+
+#[derive(Debug, Default)]
+struct Open {
+    next: u64,
+    streams: HashMap<u64, Arc<Stream>>,
+}
+
+/// What is known of a stream.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Held {
+    /// The user the stream was allowed to (the impersonated one, if any).
+    pub user: String,
+    /// `watch pods`, `create pods/exec shop/web-0`: for people.
+    pub what: String,
+    /// The request's id in the record.
+    pub audit_id: String,
+    /// Whether bytes are tunnelled, so that no boundary needs to be waited for.
+    pub tunnel: bool,
+    /// When it was opened.
+    pub since: SystemTime,
+}
+
+/// Why a stream is ended by the gate. Recorded in its last event.
+pub type Reason = Cow<'static, str>;
+
+#[derive(Debug)]
+struct Stream {
+    held: Held,
+    end: Mutex<End>,
+}
+
+#[derive(Debug, Default)]
+struct End {
+    reason: Option<Reason>,
+    waker: Option<Waker>,
+}
+
+/// The holder's side of an open stream; dropping it takes the stream off the registry.
+#[derive(Debug)]
+pub struct Lease {
+    id: u64,
+    stream: Arc<Stream>,
+    streams: Arc<Streams>,
+}
+
+impl Streams {
+    /// Registers a stream.
+    pub fn open(self: &Arc<Self>, held: Held) -> Lease {
+        let stream = Arc::new(Stream { held, end: Mutex::default() });
+        let mut open = lock(&self.open);
+        open.next += 1;
+        let id = open.next;
+        open.streams.insert(id, stream.clone());
+        drop(open);
+        Lease { id, stream, streams: self.clone() }
+    }
+
+    /// The names of all open streams with what is known of them, oldest first.
+    pub fn list(&self) -> Vec<(u64, Held)> {
+        let mut all: Vec<_> =
+            lock(&self.open).streams.iter().map(|(id, stream)| (*id, stream.held.clone())).collect();
+        all.sort_unstable_by_key(|(id, _)| *id);
+        all
+    }
+
+    /// How many streams are open.
+    pub fn len(&self) -> usize {
+        lock(&self.open).streams.len()
+    }
+
+    /// Whether no stream is open.
+    pub fn is_empty(&self) -> bool {
+        self.len() == 0
+    }
+
+    /// Ends the stream of that name; false when there is none any more.
+    pub fn end(&self, id: u64, reason: Reason) -> bool {
+        let stream = lock(&self.open).streams.get(&id).cloned();
+        stream.inspect(|s| s.end(reason)).is_some()
+    }
+
+    /// Ends every stream that `which` picks, and says how many.
+    pub fn end_where(&self, which: impl Fn(&Held) -> bool, reason: &Reason) -> usize {
+        let picked: Vec<_> =
+            lock(&self.open).streams.values().filter(|stream| which(&stream.held)).cloned().collect();
+        picked.iter().for_each(|stream| stream.end(reason.clone()));
+        picked.len()
+    }
+}
+
+impl Stream {
+    fn end(&self, reason: Reason) {
+        let mut end = lock(&self.end);
+        end.reason.get_or_insert(reason);
+        let waker = end.waker.take();
+        drop(end);
+        if let Some(waker) = waker {
+            waker.wake();
+        }
+    }
+}
+
+impl Lease {
+    /// The stream's name, for [`Streams::end`].
+    pub fn id(&self) -> u64 {
+        self.id
+    }
+
+    /// Ready with the reason once somebody has ended the stream by name.
+    pub fn poll_ended(&self, cx: &mut Context<'_>) -> Poll<Reason> {
+        let mut end = lock(&self.stream.end);
+        match &end.reason {
+            Some(reason) => Poll::Ready(reason.clone()),
+            None => {
+                if !end.waker.as_ref().is_some_and(|waker| waker.will_wake(cx.waker())) {
+                    end.waker = Some(cx.waker().clone());
+                }
+                Poll::Pending
+            }
+        }
+    }
+
+    /// Waits until somebody ends the stream by name.
+    pub async fn ended(&self) -> Reason {
+        poll_fn(|cx| self.poll_ended(cx)).await
+    }
+}
+
+impl Drop for Lease {
+    fn drop(&mut self) {
+        lock(&self.streams.open).streams.remove(&self.id);
+    }
+}
+
+/// A panic while one of these locks is held leaves nothing half-done, so a poisoned lock is as good as any.
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn held(user: &str, tunnel: bool) -> Held {
+        Held {
+            user: user.into(),
+            what: "watch pods".into(),
+            audit_id: "id".into(),
+            tunnel,
+            since: SystemTime::UNIX_EPOCH,
+        }
+    }
+
+    #[tokio::test]
+    async fn a_stream_is_ended_by_name_with_the_first_reason() {
+        let streams = Arc::new(Streams::default());
+        let (a, b) = (streams.open(held("alice", false)), streams.open(held("bob", true)));
+        assert!(streams.end(a.id(), "revoked".into()));
+        assert!(streams.end(a.id(), "drained".into()));
+        assert_eq!(a.ended().await, "revoked");
+        assert_eq!(streams.list().iter().map(|(_, h)| h.user.as_str()).collect::<Vec<_>>(), ["alice", "bob"]);
+        assert_eq!(streams.end_where(|h| h.tunnel, &"drained".into()), 1);
+        assert_eq!(b.ended().await, "drained");
+    }
+
+    #[tokio::test]
+    async fn ending_wakes_a_waiting_holder() {
+        let streams = Arc::new(Streams::default());
+        let lease = streams.open(held("alice", false));
+        let id = lease.id();
+        let waiting = tokio::spawn(async move { lease.ended().await });
+        tokio::task::yield_now().await;
+        assert!(streams.end(id, "expired".into()));
+        assert_eq!(waiting.await.unwrap(), "expired");
+        assert!(streams.is_empty(), "a dropped lease leaves the registry");
+        assert!(!streams.end(id, "late".into()));
+    }
+}

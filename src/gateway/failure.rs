@@ -1,0 +1,139 @@
+//! Why a request gets no answer from the upstream, and the one table of what the caller is told instead.
+
+use crate::{
+    audit::{Trail, Unkept},
+    authn::Unauthenticated,
+    authz::Refused,
+    body::BadBody,
+    forward::NoAnswer,
+    limits::Exceeded,
+    request::BadRequest,
+    status::Status,
+    telemetry::metrics::{Authorization, Metrics},
+};
+use http::HeaderValue;
+
+/// Everything that can end a request at the gate. Its text is for the log; [`Failure::status`] is for the caller.
+#[derive(Debug, thiserror::Error)]
+pub enum Failure {
+    /// Not understood in exactly one way: 400.
+    #[error("bad request: {0}")]
+    BadRequest(#[from] BadRequest),
+    /// More header lines than allowed: 431.
+    #[error("more than {0} header lines")]
+    TooManyHeaders(usize),
+    /// A protocol nobody switches to: 400.
+    #[error("unsupported upgrade to {0:?}")]
+    Upgrade(HeaderValue),
+    /// Nobody vouches for the caller: 401.
+    #[error("not authenticated: {}", .0.why)]
+    Unauthenticated(Unauthenticated),
+    /// Not allowed: 403 (or the impersonation step's 400).
+    #[error("refused: {}", .0.status.message)]
+    Refused(Box<Refused>),
+    /// Too much under way: 429.
+    #[error("limited: {0}")]
+    Exceeded(#[from] Exceeded),
+    /// The body cannot be passed on: 413, 429, 400 or 504.
+    #[error("request body: {0}")]
+    Body(#[from] BadBody),
+    /// The record cannot be kept: 503.
+    #[error("{0}")]
+    Unkept(#[from] Unkept),
+    /// The request's time is up: 504.
+    #[error("the request's time was up")]
+    Late,
+    /// No usable answer from the upstream: 503, 502 or 500.
+    #[error("{0}")]
+    NoAnswer(#[from] NoAnswer),
+}
+
+impl From<Refused> for Failure {
+    fn from(refused: Refused) -> Self {
+        Self::Refused(Box::new(refused))
+    }
+}
+
+impl From<Unauthenticated> for Failure {
+    fn from(unauthenticated: Unauthenticated) -> Self {
+        Self::Unauthenticated(unauthenticated)
+    }
+}
+
+/// A defect of ours: the request is over, the connection goes on.
+pub(super) fn panicked() -> Status {
+    Status::internal("This request caused gatelog to panic. Look in the logs for details.")
+}
+
+impl Failure {
+    /// What the caller is told; no more than kube-apiserver would tell.
+    pub fn status(&self) -> Status {
+        match self {
+            Self::BadRequest(bad) if bad.code >= 500 => {
+                Status { code: bad.code, ..Status::internal(bad.message.clone()) }
+            }
+            Self::BadRequest(bad) => Status::bad_request(bad.message.clone()),
+            Self::TooManyHeaders(_) => Status::header_too_large(),
+            Self::Upgrade(protocol) => Status::bad_request(format!(
+                "unable to upgrade: the Upgrade header is {protocol:?}, expected websocket or SPDY/3.1"
+            )),
+            Self::Unauthenticated(_) => Status::unauthorized(),
+            Self::Refused(refused) => refused.status.clone(),
+            Self::Exceeded(_) | Self::Body(BadBody::NoBudget) => {
+                Status::too_many_requests("Too many requests, please try again later.", 1)
+            }
+            Self::Body(BadBody::TooLarge(limit))
+            | Self::NoAnswer(NoAnswer::Body(BadBody::TooLarge(limit))) => Status::too_large(*limit),
+            Self::Body(BadBody::Late) | Self::Late => Status::timeout(),
+            Self::Body(bad) | Self::NoAnswer(NoAnswer::Body(bad)) => Status::bad_request(bad.to_string()),
+            Self::Unkept(_) => Status::unavailable(
+                "the audit record cannot be kept at the moment, so the request was not forwarded",
+                None,
+            ),
+            Self::NoAnswer(NoAnswer::Connect { .. }) => {
+                Status::unavailable("the upstream API server cannot be reached", Some(1))
+            }
+            Self::NoAnswer(NoAnswer::Broken(_)) => Status::unavailable(
+                "the upstream API server broke off before it answered; the request may have been carried out",
+                None,
+            ),
+            Self::NoAnswer(answer @ (NoAnswer::NotUpgraded(_) | NoAnswer::WrongProtocol { .. })) => {
+                Status::internal(answer.to_string())
+            }
+            Self::NoAnswer(NoAnswer::Identity(_)) => {
+                Status::internal("an identity header would have been forwarded; nothing was sent")
+            }
+        }
+    }
+
+    /// What the record and the metrics say beyond the status.
+    pub(super) fn record(&self, trail: &mut Trail, metrics: &Metrics) {
+        match self {
+            Self::Unauthenticated(unauthenticated) => trail.attempted(&unauthenticated.attempted),
+            Self::Refused(refused) => {
+                if let Some(user) = &refused.impersonated {
+                    trail.impersonated(user);
+                }
+                if let Some(header) = &refused.impersonation {
+                    trail.annotate("gatelog.dev/impersonation-refused", header.clone());
+                }
+                if let Some(reason) = &refused.reason {
+                    trail.decided(false, reason);
+                }
+                metrics.authorization(Authorization::NoOpinion);
+            }
+            Self::Exceeded(exceeded) => metrics.limited(exceeded.label()),
+            Self::Body(BadBody::NoBudget) => metrics.limited("buffered-bodies"),
+            Self::NoAnswer(answer) => metrics.upstream_error(answer.label()),
+            _ => {}
+        }
+    }
+
+    /// Response warnings besides the status.
+    pub(super) fn warning(&self) -> Option<&'static str> {
+        match self {
+            Self::Unauthenticated(unauthenticated) => unauthenticated.warning,
+            _ => None,
+        }
+    }
+}
