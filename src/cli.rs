@@ -1,3 +1,86 @@
-//! The command line.
+//! The command line: one subcommand a file. The only place of anyhow and of exit codes.
+//!
+//! 0: done. 1: it could not start, or failed later. 64: bad usage or a bad configuration, nothing was begun.
+
+mod audit;
+mod check;
+mod kubeconfig;
+mod serve;
+
+use clap::{Parser, Subcommand, error::ErrorKind};
+use std::process::ExitCode;
+use tokio::runtime::{Builder, Runtime};
+
+/// The gate that keeps a log: an authenticating reverse proxy and audit gateway for the Kubernetes API.
+#[derive(Debug, Parser)]
+#[command(name = "gatelog", version, arg_required_else_help = true)]
+struct Args {
+    #[command(subcommand)]
+    command: Command,
+}
+
+#[derive(Debug, Subcommand)]
+enum Command {
+    Serve(serve::Args),
+    Check(check::Args),
+    Kubeconfig(kubeconfig::Args),
+    Audit(audit::Args),
+}
+
+/// `EX_USAGE` of sysexits.h.
+const USAGE: u8 = 64;
+
+/// What a subcommand comes to.
+type Outcome = Result<ExitCode, Failure>;
+
+/// Why a subcommand failed, and what the program exits with.
+#[derive(Debug)]
+struct Failure {
+    code: u8,
+    error: anyhow::Error,
+}
+
+impl From<anyhow::Error> for Failure {
+    fn from(error: anyhow::Error) -> Self {
+        Self { code: 1, error }
+    }
+}
+
+/// The caller's mistake: bad usage or a bad configuration.
+fn usage(error: impl Into<anyhow::Error>) -> Failure {
+    Failure { code: USAGE, error: error.into() }
+}
+
 /// Runs the program.
-pub fn main() -> std::process::ExitCode { std::process::ExitCode::SUCCESS }
+pub fn main() -> ExitCode {
+    let args = match Args::try_parse() {
+        Ok(args) => args,
+        Err(error) => {
+            // What cannot be printed cannot be helped.
+            let _ = error.print();
+            return match error.kind() {
+                ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => ExitCode::SUCCESS,
+                _ => ExitCode::from(USAGE),
+            };
+        }
+    };
+    // Only fails when there is one already.
+    let _ = rustls::crypto::aws_lc_rs::default_provider().install_default();
+    let outcome = match args.command {
+        Command::Serve(args) => serve::run(args),
+        Command::Check(args) => check::run(args),
+        Command::Kubeconfig(args) => kubeconfig::run(args),
+        Command::Audit(args) => audit::run(args),
+    };
+    outcome.unwrap_or_else(|Failure { code, error }| {
+        eprintln!("gatelog: {error:#}");
+        ExitCode::from(code)
+    })
+}
+
+/// A runtime for this machine: on one processor, threads would only hand work to each other.
+fn runtime() -> Result<Runtime, anyhow::Error> {
+    let one = std::thread::available_parallelism().is_ok_and(|n| n.get() == 1);
+    let mut builder = if one { Builder::new_current_thread() } else { Builder::new_multi_thread() };
+    builder.enable_all().build().map_err(|error| anyhow::anyhow!("cannot start the runtime: {error}"))
+}

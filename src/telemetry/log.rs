@@ -10,7 +10,7 @@ mod sink;
 pub use line::AccessLine;
 use sink::Sink;
 
-use prometheus::Registry;
+use prometheus::IntCounter;
 use std::{io, str::FromStr, sync::OnceLock, time::SystemTime};
 use tracing::{Level, Subscriber};
 use tracing_subscriber::{Layer, filter::Targets, fmt::MakeWriter, layer::SubscriberExt};
@@ -82,9 +82,8 @@ impl Drop for Guard {
 }
 
 /// Starts the log of the process, panics included; once.
-pub fn init(format: Format, filter: &Filter, registry: &Registry) -> Result<Guard, InitError> {
+pub fn init(format: Format, filter: &Filter) -> Result<Guard, InitError> {
     let sink = Sink::start(io::stderr(), format).map_err(InitError::Thread)?;
-    registry.register(Box::new(sink.dropped())).map_err(InitError::Metrics)?;
     tracing::subscriber::set_global_default(subscriber(sink.clone(), format, filter))
         .map_err(|_| InitError::Twice)?;
     LOG.set((sink, format)).map_err(|_| InitError::Twice)?;
@@ -111,9 +110,11 @@ pub enum InitError {
     /// It runs already.
     #[error("the log was started twice")]
     Twice,
-    /// Its counter has a namesake.
-    #[error("cannot register the log's counter: {0}")]
-    Metrics(prometheus::Error),
+}
+
+/// The counter of lost lines, once there is a log.
+pub(super) fn dropped() -> Option<IntCounter> {
+    LOG.get().map(|(sink, _)| sink.dropped())
 }
 
 /// Waits, for two seconds at most, until every line so far is written.

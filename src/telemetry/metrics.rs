@@ -295,6 +295,9 @@ impl Metrics {
             )?,
         )?;
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        if let Some(dropped) = super::log::dropped() {
+            registry.register(Box::new(dropped))?;
+        }
         #[cfg(target_os = "linux")]
         registry.register(Box::new(prometheus::process_collector::ProcessCollector::for_self()))?;
 

@@ -3,5 +3,6 @@
 // A test's helpers fail the test; the lints know only the test functions themselves.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod cli;
 mod golden;
 mod rooms;

@@ -1,0 +1,54 @@
+//! `gatelog serve`: the gate itself.
+
+use super::Outcome;
+use crate::telemetry::log::{self, Filter, Format};
+use std::{io, net::SocketAddr, path::PathBuf, process::ExitCode};
+use tokio::signal::unix::{SignalKind, signal};
+
+/// Run the gate
+///
+/// Runs until SIGTERM or Ctrl-C, then lets what is under way end; a second signal stops it at once.
+#[derive(Debug, clap::Args)]
+pub(super) struct Args {
+    /// The gate's configuration
+    #[arg(long, value_name = "FILE")]
+    config: PathBuf,
+    /// Listen here rather than on `listen.address`; port 0 takes a free one
+    #[arg(long, value_name = "ADDRESS")]
+    listen: Option<SocketAddr>,
+    /// off, error, warn, info, debug or trace; TARGET=LEVEL beside it, after a comma, for one part
+    #[arg(long, value_name = "LEVEL", default_value = "info")]
+    log_level: Filter,
+    /// text or json
+    #[arg(long, value_name = "FORMAT", default_value = "text")]
+    log_format: Format,
+}
+
+pub(super) fn run(args: Args) -> Outcome {
+    let _log = log::init(args.log_format, &args.log_level).map_err(anyhow::Error::new)?;
+    let _ = (args.config, args.listen);
+    Ok(ExitCode::SUCCESS)
+}
+
+/// Ready at the first SIGTERM or SIGINT; the second ends the process with exit code 1, whatever it is doing. To be called on
+/// a runtime, and early: from then on signals no longer kill.
+pub(super) fn shutdown() -> io::Result<impl Future<Output = ()>> {
+    let mut terminate = signal(SignalKind::terminate())?;
+    let mut interrupt = signal(SignalKind::interrupt())?;
+    Ok(async move {
+        let mut next = async move || {
+            tokio::select! {
+                _ = terminate.recv() => "SIGTERM",
+                _ = interrupt.recv() => "SIGINT",
+            }
+        };
+        let signal = next().await;
+        tracing::info!(signal, "stopping; a second signal stops at once");
+        tokio::spawn(async move {
+            let signal = next().await;
+            tracing::warn!(signal, "stopped at once, what was under way is cut");
+            log::flush();
+            std::process::exit(1);
+        });
+    })
+}
