@@ -225,10 +225,10 @@ impl Forward {
     /// The identity is written last and looked at once more: an identity header that is not the permit's is a defect.
     fn identify(&self, headers: &mut HeaderMap, permit: &Permit) -> Result<(), NoAnswer> {
         let identity = permit.who().effective().upstream_headers();
-        headers::survivors(headers, &[]).map_err(NoAnswer::Identity)?;
         for (name, value) in identity {
             headers.append(name.clone(), value.clone());
         }
+        headers::survivors(headers, identity).map_err(NoAnswer::Identity)?;
         if let Some(bearer) = self.endpoint().bearer() {
             headers.insert(header::AUTHORIZATION, bearer);
         }
