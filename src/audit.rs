@@ -1,53 +1,132 @@
-//! The record. A [`Trail`] accompanies every request and completes on drop; [`Kept`] proves that its first event is where
-//! the mode demands.
+//! The record: `audit.k8s.io/v1` Events, one JSON object a line, of every request from first to last.
+//!
+//! A [`Trail`] accompanies a request. It is opened before anything is parsed; [`Trail::begin`] asks the policy how much is
+//! recorded, writes the first event and holds the place of the last one; [`Trail::kept`] hands out [`Kept`], without which
+//! nothing is forwarded; whatever happens then, refusal, disconnect, panic or a plain end, exactly one last event is written
+//! when the Trail is completed or dropped. A request that was refused before anybody was authenticated (400, 401) is one
+//! ResponseStarted event with `user` `{}`, within an allowance for each source.
+//!
+//! `sourceIPs` is the peer of the socket. Only when that peer is one of [`Config::trusted_proxies`] is what `X-Forwarded-For`
+//! and `X-Real-Ip` claim put before it.
+//!
+//! What gatelog adds stands in `annotations`:
+//!
+//! | key | value |
+//! |---|---|
+//! | `gatelog.dev/effect` | `read`, `write` or `connect` |
+//! | `gatelog.dev/authn-method` | which authenticator knew the caller |
+//! | `gatelog.dev/authn-attempted` | which credentials a 401 was for, in kube-apiserver's words |
+//! | `gatelog.dev/client-audit-id` | the `Audit-ID` that the caller sent (64 characters of it); the gate's own counts |
+//! | `gatelog.dev/impersonation-refused` | which header's check failed |
+//! | `gatelog.dev/bytes-in`, `gatelog.dev/bytes-out` | of a long-running request: from and to the caller |
+//! | `gatelog.dev/end` | why it ended, when that was not the plain end of the answer |
+//! | `gatelog.dev/lost`, `gatelog.dev/suppressed`, `gatelog.dev/torn` | on lines of their own: what the record lacks |
+//!
+//! How long lines wait, and what happens when the disk fails: `journal`. What is recorded of bodies: `object`.
+//!
+//! Divergences from kube-apiserver, on purpose: a body is recorded as it was sent, without defaults filled in; objects that hold
+//! secrets never are; a refused upgrade has the code that the caller got; the reason and message of an error that the
+//! upstream answered are read from its body at every level.
 
-use crate::{authn::Authenticated, identity::User, request::Asked, status::Status};
-use bytes::Bytes;
-use http::{HeaderMap, HeaderValue};
-use std::{net::SocketAddr, sync::Arc};
+mod capture;
+mod cidr;
+pub mod event;
+mod id;
+mod journal;
+mod note;
+mod object;
+pub mod policy;
+mod strangers;
+mod trail;
+
+use arc_swap::ArcSwap;
+use aws_lc_rs::hmac;
+use event::Level;
+use journal::{
+    Journal,
+    segment::{self, Segments},
+};
+use note::Note;
+use policy::Policy;
+use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+use std::{
+    net::IpAddr,
+    path::PathBuf,
+    sync::Arc,
+    time::{Duration, Instant, SystemTime},
+};
+use strangers::Strangers;
+
+pub use cidr::{BadCidr, Cidr};
+pub use journal::segment::FolderError;
+pub use trail::{End, Trail};
+
+/// How the record is kept.
+#[derive(Debug, Clone)]
+pub struct Config {
+    /// What is recorded.
+    pub policy: Policy,
+    /// The folder of the journal; made if it is missing.
+    pub dir: PathBuf,
+    /// Bytes of a segment, at most.
+    pub max_size: u64,
+    /// Age at which a segment is finished and the next begins.
+    pub rotate_every: Option<Duration>,
+    /// Age at which a finished segment is removed.
+    pub max_age: Option<Duration>,
+    /// Finished segments that are not removed.
+    pub max_backups: Option<usize>,
+    /// Bytes of finished segments that are not removed.
+    pub max_total_size: Option<u64>,
+    /// Bytes that events may take in memory, the places held for last events included.
+    pub queue_size: usize,
+    /// Bytes of a `requestObject` that are recorded; a longer body is a digest.
+    pub max_request_object: usize,
+    /// The same for `responseObject`.
+    pub max_response_object: usize,
+    /// What becomes of a request whose events cannot be kept.
+    pub on_failure: OnFailure,
+    /// What is waited for before a change is forwarded.
+    pub mode: Mode,
+    /// Peers whose `X-Forwarded-For` is believed.
+    pub trusted_proxies: Vec<Cidr>,
+}
+
+/// What becomes of a request whose events cannot be kept.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum OnFailure {
+    /// It is refused (503).
+    #[default]
+    Refuse,
+    /// It is forwarded; what is lost is counted, and the count recorded once that is possible.
+    Open,
+}
+
+/// What is waited for before a change or a connection is forwarded. Reads never wait for the disk.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub enum Mode {
+    /// Its first event is written to the file, not synced.
+    #[default]
+    Blocking,
+    /// Its first event is queued.
+    Batch,
+}
 
 /// The record's writer: policy, journal, id source. One per process.
 #[derive(Debug)]
-pub struct Audit {}
-impl Audit {
-    /// Before anything is parsed. `source_ips`: the socket's peer last (see `sourceIPs` in the module doc).
-    pub fn open(self: &Arc<Self>, _peer: SocketAddr, _head: &http::request::Parts) -> Trail { todo!() }
+pub struct Audit {
+    policy: ArcSwap<Policy>,
+    journal: Journal,
+    strangers: Arc<Strangers>,
+    metrics: Metrics,
+    key: hmac::Key,
+    mode: Mode,
+    on_failure: OnFailure,
+    max_size: u64,
+    max_request_object: usize,
+    max_response_object: usize,
+    trusted_proxies: Vec<Cidr>,
 }
-
-/// One request's way through the record.
-#[derive(Debug)]
-pub struct Trail {}
-impl Trail {
-    /// This request's id: to the caller, upstream, in every event and log line.
-    pub fn audit_id(&self) -> &HeaderValue { todo!() }
-    /// After authentication: level by policy, RequestReceived enqueued, the last event's place reserved.
-    pub fn begin(&mut self, _proven: &Authenticated, _asked: &Asked) -> Result<(), Unkept> { todo!() }
-    pub fn impersonated(&mut self, _user: &Arc<User>) { todo!() }
-    /// `authorization.k8s.io/decision` and `/reason`.
-    pub fn decided(&mut self, _allow: bool, _reason: &str) { todo!() }
-    /// First value wins.
-    pub fn annotate(&mut self, _key: &'static str, _value: String) { todo!() }
-    /// Whether the level and the resource ask for the request body / response body.
-    pub fn wants_request(&self) -> bool { todo!() }
-    pub fn wants_response(&self) -> bool { todo!() }
-    /// The whole request body, when it was read whole.
-    pub fn request(&mut self, _headers: &HeaderMap, _body: &Bytes) { todo!() }
-    /// The first event is enqueued / on disk, as the mode demands.
-    pub async fn kept(&mut self) -> Result<Kept, Unkept> { todo!() }
-    /// The answer's head is known (ResponseStarted for long-running requests). 101 included.
-    pub fn started(&mut self, _code: u16, _headers: &HeaderMap) { todo!() }
-    /// A piece of the response body, teed with a cap; only called when `wants_response`.
-    pub fn tee(&mut self, _chunk: &Bytes) { todo!() }
-    /// The gate itself answers with this Status. Before `begin` (400, 401): one ResponseStarted event, user `{}`;
-    /// `attempted` is the preliminary 401 text.
-    pub fn refused(&mut self, _status: &Status) { todo!() }
-    /// The stream or answer ended; drop without it means "closed early" (or a panic).
-    pub fn complete(&mut self, _end: End) { todo!() }
-}
-
-/// How a request ended, for its last event.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct End { pub bytes_from_caller: u64, pub bytes_to_caller: u64, /** `gatelog.dev/end`: why, when it is not a plain end of the answer */ pub why: Option<String> }
 
 /// Proof that the first event is kept; only this module makes one.
 #[derive(Debug)]
@@ -58,21 +137,233 @@ pub struct Kept(());
 #[error("the audit record cannot be kept: {0}")]
 pub struct Unkept(pub String);
 
-/// Where and how the record is kept.
-#[derive(Debug, Clone)]
-pub struct Config {}
-/// Why the record cannot be opened.
+/// The record cannot be started, or was not wholly written.
 #[derive(Debug, thiserror::Error)]
-#[error("cannot be opened")]
-pub struct Error;
+pub enum Error {
+    /// A key of the configuration, and what is wrong with it.
+    #[error("audit.{0}: {1}")]
+    Config(&'static str, String),
+    /// The folder.
+    #[error(transparent)]
+    Folder(#[from] FolderError),
+    /// The writer's thread.
+    #[error("cannot start the audit journal's thread: {0}")]
+    Thread(#[source] std::io::Error),
+    /// Another thing of the same name is registered.
+    #[error("cannot register the audit metrics: {0}")]
+    Metrics(#[from] prometheus::Error),
+    /// At the end.
+    #[error("{0} audit events could not be written")]
+    Lost(u64),
+}
+
+// === impl Config ===
+
+impl Config {
+    /// The defaults: segments of 100 MiB or a day; removed after 366 days, or when all are over 10 GiB (as kube-apiserver's 100
+    /// files of 100 MB are); 64 MiB of queue; 256 KiB of each body; refuse what cannot be kept; wait for changes.
+    pub fn new(dir: impl Into<PathBuf>, policy: Policy) -> Self {
+        const DAY: Duration = Duration::from_secs(86_400);
+        Self {
+            policy,
+            dir: dir.into(),
+            max_size: 100 << 20,
+            rotate_every: Some(DAY),
+            max_age: Some(DAY * 366),
+            max_backups: None,
+            max_total_size: Some(10 << 30),
+            queue_size: 64 << 20,
+            max_request_object: 256 << 10,
+            max_response_object: 256 << 10,
+            on_failure: OnFailure::default(),
+            mode: Mode::default(),
+            trusted_proxies: Vec::new(),
+        }
+    }
+
+    /// Every value that makes no sense, as key and reason.
+    pub fn faults(&self) -> Vec<Error> {
+        let rows = [
+            ("maxSize", self.max_size < 1 << 20, "expected at least 1 MiB"),
+            ("queueSize", self.queue_size < 1 << 20, "expected at least 1 MiB"),
+            (
+                "rotateEvery",
+                self.rotate_every.is_some_and(|d| d < Duration::from_secs(1)),
+                "expected at least a second",
+            ),
+            (
+                "maxTotalSize",
+                self.max_total_size.is_some_and(|total| total < self.max_size),
+                "expected at least maxSize",
+            ),
+            (
+                "maxRequestObject",
+                self.max_request_object > self.queue_size / 4,
+                "expected at most a quarter of queueSize",
+            ),
+            (
+                "maxResponseObject",
+                self.max_response_object > self.queue_size / 4,
+                "expected at most a quarter of queueSize",
+            ),
+        ];
+        rows.into_iter()
+            .filter(|(_, bad, _)| *bad)
+            .map(|(key, _, why)| Error::Config(key, why.to_owned()))
+            .collect()
+    }
+}
+
+// === impl Audit ===
+
 impl Audit {
-    pub fn start(_config: Config, _registry: &prometheus::Registry) -> Result<Arc<Self>, Error> { todo!() }
-    /// Flushes and joins the writer.
-    pub fn shutdown(&self) { todo!() }
-    /// For `/readyz`.
-    pub fn healthy(&self) -> Result<(), String> { todo!() }
+    /// Takes the folder and starts the writer.
+    pub fn start(config: Config, registry: &Registry) -> Result<Arc<Self>, Error> {
+        if let Some(fault) = config.faults().into_iter().next() {
+            return Err(fault);
+        }
+        let metrics = Metrics::register(registry)?;
+        let keep = segment::Keep {
+            max_size: config.max_size,
+            rotate_every: config.rotate_every,
+            max_age: config.max_age,
+            max_backups: config.max_backups,
+            max_total_size: config.max_total_size,
+        };
+        let (segments, torn) = Segments::open(&config.dir, keep)?;
+        let key = hmac::Key::new(hmac::HMAC_SHA256, &segment::key(&config.dir)?);
+        Self::with_segments(config, segments, torn, key, metrics)
+    }
+
+    fn with_segments(
+        config: Config,
+        segments: Segments,
+        torn: Option<segment::Torn>,
+        key: hmac::Key,
+        metrics: Metrics,
+    ) -> Result<Arc<Self>, Error> {
+        let strangers = Arc::new(Strangers::new(Instant::now()));
+        let summaries = {
+            let strangers = strangers.clone();
+            Box::new(move |at_once, out: &mut Vec<u8>| strangers.tell(at_once, Instant::now(), out))
+        };
+        let journal =
+            Journal::start(segments, config.queue_size, config.on_failure, metrics.clone(), summaries)
+                .map_err(Error::Thread)?;
+        if let Some(torn) = torn {
+            tracing::warn!(
+                segment.name = torn.file,
+                torn.bytes = torn.bytes,
+                "the last audit line of an earlier run is torn"
+            );
+            let now = SystemTime::now();
+            let mut line = Vec::new();
+            Note::Torn(torn).write(now, now, &mut line);
+            journal.try_append(&line);
+        }
+        Ok(Arc::new(Self {
+            policy: ArcSwap::from_pointee(config.policy),
+            journal,
+            strangers,
+            metrics,
+            key,
+            mode: config.mode,
+            on_failure: config.on_failure,
+            max_size: config.max_size,
+            max_request_object: config.max_request_object,
+            max_response_object: config.max_response_object,
+            trusted_proxies: config.trusted_proxies,
+        }))
+    }
+
+    /// From now on; requests that began keep what the old policy said.
+    pub fn set_policy(&self, policy: Policy) {
+        self.policy.store(Arc::new(policy));
+    }
+
+    /// Waits until all events so far are in the file; an error when the disk fails.
+    pub async fn flush(&self) -> Result<(), Unkept> {
+        self.journal.flush().await
+    }
+
+    /// What is wrong with the disk, for readiness.
+    pub fn healthy(&self) -> Result<(), String> {
+        self.journal.healthy()
+    }
+
+    /// Writes out everything and ends the writer; blocks for some seconds if the disk fails. To be called when no request
+    /// is open any more: what comes later is lost.
+    pub fn shutdown(&self) -> Result<(), Error> {
+        match self.journal.close() {
+            0 => Ok(()),
+            lost => Err(Error::Lost(lost)),
+        }
+    }
+
+    fn trusts(&self, peer: IpAddr) -> bool {
+        self.trusted_proxies.iter().any(|range| range.contains(peer))
+    }
 }
-impl Trail {
-    /// The preliminary text of a 401's event; before `refused`.
-    pub fn attempted(&mut self, _methods: &str) { todo!() }
+
+/// Counters under kube-apiserver's names where it has them.
+#[derive(Debug, Clone)]
+struct Metrics {
+    events: IntCounter,
+    levels: [IntCounter; 4],
+    errors: IntCounter,
+    rejected: IntCounter,
+    queue_bytes: IntGauge,
+    lost: IntCounter,
+    suppressed: IntCounter,
 }
+
+impl Metrics {
+    fn register(registry: &Registry) -> prometheus::Result<Self> {
+        let counter = |name, help| -> prometheus::Result<IntCounter> {
+            let counter = IntCounter::new(name, help)?;
+            registry.register(Box::new(counter.clone()))?;
+            Ok(counter)
+        };
+        let vec = |name, help, label| -> prometheus::Result<IntCounterVec> {
+            let vec = IntCounterVec::new(Opts::new(name, help), &[label])?;
+            registry.register(Box::new(vec.clone()))?;
+            Ok(vec)
+        };
+        let levels =
+            vec("apiserver_audit_level_total", "Requests by the level the audit policy gave them.", "level")?;
+        let queue_bytes = IntGauge::new(
+            "gatelog_audit_queue_bytes",
+            "Bytes that audit events take in memory, places held for last events included.",
+        )?;
+        registry.register(Box::new(queue_bytes.clone()))?;
+        Ok(Self {
+            events: counter("apiserver_audit_event_total", "Audit events made.")?,
+            levels: Level::ALL.map(|level| levels.with_label_values(&[level.as_str()])),
+            errors: vec(
+                "apiserver_audit_error_total",
+                "Failures to keep an audit event, by the part that failed.",
+                "plugin",
+            )?
+            .with_label_values(&["journal"]),
+            rejected: counter(
+                "apiserver_audit_requests_rejected_total",
+                "Requests refused because their audit events could not be kept.",
+            )?,
+            queue_bytes,
+            lost: counter("gatelog_audit_lost_events_total", "Audit events that could not be kept.")?,
+            suppressed: counter(
+                "gatelog_audit_suppressed_events_total",
+                "Requests without authentication that left no audit event of their own.",
+            )?,
+        })
+    }
+
+    /// For tests that look at no metric.
+    #[cfg(test)]
+    fn unregistered() -> Self {
+        Self::register(&Registry::new()).unwrap()
+    }
+}
+
+#[cfg(test)]
+mod tests;

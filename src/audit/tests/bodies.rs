@@ -1,0 +1,2 @@
+//! What becomes of bodies.
+use super::*;

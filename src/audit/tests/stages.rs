@@ -1,0 +1,2 @@
+//! Which events a request leaves, and with which codes.
+use super::*;

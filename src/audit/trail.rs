@@ -1,0 +1,578 @@
+//! One request's way through the record.
+
+use super::{
+    Audit, Kept, Mode, OnFailure, Unkept,
+    capture::{Capture, Need, Told},
+    event::{Addresses, Annotations, Event, Head, Level, MicroTime, ObjectMeta, Stage},
+    id,
+    journal::Mark,
+    object::{self, Omitted},
+    policy::{Question, Verdict},
+};
+use crate::{
+    authn::Authenticated,
+    identity::User,
+    request::{Asked, Effect, Object, RequestInfo, Target, Verb},
+    status::Status,
+};
+use aws_lc_rs::hmac;
+use bytes::Bytes;
+use http::{HeaderMap, HeaderValue, Method, Uri, header};
+use std::{
+    cell::RefCell,
+    fmt,
+    net::SocketAddr,
+    sync::Arc,
+    time::{Instant, SystemTime},
+};
+
+/// What a last event needs beyond its head: status, times, annotations. Reserved with the request.
+const LAST_EVENT: usize = 1024;
+/// Characters of a caller's own `Audit-ID` that are recorded, as kube-apiserver cuts them for its logs.
+const LONGEST_CLIENT_ID: usize = 64;
+/// A scratch buffer that grew past this is given back.
+const SPARE: usize = 1 << 20;
+
+thread_local! {
+    static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
+}
+
+/// One request's way through the record. Completes on drop.
+pub struct Trail(Box<Inner>);
+
+struct Inner {
+    audit: Arc<Audit>,
+    id: HeaderValue,
+    received: MicroTime,
+    method: Method,
+    uri: Uri,
+    addresses: Addresses,
+    agent: Option<HeaderValue>,
+    annotations: Annotations,
+    phase: Phase,
+    verdict: Verdict,
+    head: Head,
+    /// Kept for changes only, whose bodies may tell more of the object.
+    info: Option<RequestInfo>,
+    verb: Verb,
+    effect: Effect,
+    is_resource: bool,
+    is_discovery: bool,
+    long_running: bool,
+    secret: bool,
+    impersonated: Option<Arc<User>>,
+    /// The last event's place is held in the journal; so many bytes.
+    place: Option<usize>,
+    /// Where the first event stands.
+    mark: Option<Mark>,
+    /// The request body found no room.
+    crowded: bool,
+    request: Option<Vec<u8>>,
+    code: Option<u16>,
+    told: Told,
+    capture: Option<Capture>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Phase {
+    /// Nobody is authenticated.
+    Opened,
+    /// The policy has spoken, the last event is owed.
+    Begun,
+    /// The last event is written.
+    Done,
+}
+
+/// How a request ended, for its last event.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct End {
+    /// Bytes that came from the caller.
+    pub bytes_from_caller: u64,
+    /// Bytes that went to the caller.
+    pub bytes_to_caller: u64,
+    /// `gatelog.dev/end`: why, when it is not a plain end of the answer.
+    pub why: Option<String>,
+}
+
+// === impl Audit ===
+
+impl Audit {
+    /// Before anything is parsed.
+    pub fn open(self: &Arc<Self>, peer: SocketAddr, head: &http::request::Parts) -> Trail {
+        let addresses = if self.trusts(peer.ip()) {
+            Addresses::forwarded(
+                peer.ip(),
+                head.headers.get("x-forwarded-for"),
+                head.headers.get("x-real-ip"),
+            )
+        } else {
+            Addresses::peer(peer.ip())
+        };
+        let mut annotations = Annotations::default();
+        if let Some(claimed) = head.headers.get("audit-id").filter(|v| !v.is_empty()) {
+            let claimed = &claimed.as_bytes()[..claimed.len().min(LONGEST_CLIENT_ID)];
+            annotations.add("gatelog.dev/client-audit-id", String::from_utf8_lossy(claimed).into_owned());
+        }
+        Trail(Box::new(Inner {
+            audit: self.clone(),
+            // An id is plain ASCII; the empty value would only show that it is not.
+            id: HeaderValue::from_maybe_shared(Bytes::from(id::new()))
+                .unwrap_or(HeaderValue::from_static("")),
+            received: MicroTime::at(SystemTime::now()),
+            method: head.method.clone(),
+            uri: head.uri.clone(),
+            addresses,
+            agent: head.headers.get(header::USER_AGENT).cloned(),
+            annotations,
+            phase: Phase::Opened,
+            verdict: Verdict {
+                level: Level::None,
+                omit_stages: Default::default(),
+                omit_managed_fields: false,
+            },
+            head: Head::default(),
+            info: None,
+            verb: Verb::Get,
+            effect: Effect::Read,
+            is_resource: false,
+            is_discovery: false,
+            long_running: false,
+            secret: false,
+            impersonated: None,
+            place: None,
+            mark: None,
+            crowded: false,
+            request: None,
+            code: None,
+            told: Told::default(),
+            capture: None,
+        }))
+    }
+}
+
+// === impl Trail ===
+
+impl Trail {
+    /// This request's id: to the caller, upstream, in every event and log line.
+    pub fn audit_id(&self) -> &HeaderValue {
+        &self.0.id
+    }
+
+    /// After authentication: level by policy, RequestReceived enqueued, the last event's place reserved.
+    pub fn begin(&mut self, proven: &Authenticated, asked: &Asked) -> Result<(), Unkept> {
+        self.begin_as(proven.user(), proven.method(), asked)
+    }
+
+    /// [`Self::begin`] without the proof, for tests and benchmarks: to record somebody is no right of theirs.
+    #[doc(hidden)]
+    pub fn begin_as(
+        &mut self,
+        user: &User,
+        authenticator: &'static str,
+        asked: &Asked,
+    ) -> Result<(), Unkept> {
+        let this = &mut *self.0;
+        if this.phase != Phase::Opened {
+            return Ok(());
+        }
+        this.phase = Phase::Begun;
+        let info = &asked.info;
+        let attributes = info.attributes();
+        let question = Question {
+            user: Some((user.name(), user.groups())),
+            verb: attributes.verb,
+            object: attributes.object,
+        };
+        this.verdict = this.audit.policy.load().evaluate(&question);
+        this.count_level();
+        if this.verdict.level == Level::None {
+            return Ok(());
+        }
+        this.verb = info.verb();
+        this.effect = info.effect();
+        this.is_resource = info.is_resource();
+        this.is_discovery = !this.is_resource && object::is_discovery(info.path());
+        this.long_running = info.is_long_running();
+        this.secret = object::is_secret(info);
+        this.annotations.add("gatelog.dev/authn-method", authenticator);
+        this.annotations.add("gatelog.dev/effect", this.effect.as_str());
+        this.head = Head::new(
+            asked.target.raw(),
+            attributes.verb,
+            user.json(),
+            Some(&this.addresses),
+            this.agent.as_ref(),
+        );
+        this.head.set_object(info, &ObjectMeta::default());
+        if matches!(this.verb, Verb::Create | Verb::Update) {
+            this.info = Some(info.clone());
+        }
+        this.first()
+    }
+
+    /// The effective user, once the right to impersonate it is established.
+    pub fn impersonated(&mut self, user: &Arc<User>) {
+        self.0.impersonated = Some(user.clone());
+    }
+
+    /// `authorization.k8s.io/decision` and `/reason`.
+    pub fn decided(&mut self, allow: bool, reason: &str) {
+        let annotations = &mut self.0.annotations;
+        annotations.add("authorization.k8s.io/decision", if allow { "allow" } else { "forbid" });
+        annotations.add("authorization.k8s.io/reason", reason.to_owned());
+    }
+
+    /// First value wins.
+    pub fn annotate(&mut self, key: &'static str, value: String) {
+        self.0.annotations.add(key, value);
+    }
+
+    /// `gatelog.dev/authn-attempted`: which credentials came with a request that is about to be refused with 401.
+    pub fn attempted(&mut self, methods: &str) {
+        self.annotate("gatelog.dev/authn-attempted", methods.to_owned());
+    }
+
+    /// Whether the record needs the whole request body: at Metadata for the name of what is created, else for
+    /// `requestObject`.
+    pub fn wants_request(&self) -> bool {
+        let this = &*self.0;
+        let least = match this.verb {
+            Verb::Create | Verb::Update => Level::Metadata,
+            Verb::Patch | Verb::Delete | Verb::DeleteCollection => Level::Request,
+            _ => return false,
+        };
+        this.phase == Phase::Begun && this.is_resource && !this.long_running && this.verdict.level >= least
+    }
+
+    /// Whether the record needs the answer's body. To be asked after [`Self::started`].
+    pub fn wants_response(&self) -> bool {
+        self.0.capture.is_some()
+    }
+
+    /// The whole request body, when it was read whole.
+    pub fn request(&mut self, headers: &HeaderMap, body: &Bytes) {
+        if !self.wants_request() || body.is_empty() {
+            return;
+        }
+        let this = &mut *self.0;
+        let most = this.audit.max_request_object;
+        let read = if body.len() > most {
+            Err(Omitted::Size)
+        } else {
+            // A patch is recorded untouched.
+            object::read_body(
+                headers,
+                body,
+                most,
+                this.verdict.omit_managed_fields && this.verb != Verb::Patch,
+            )
+        };
+        if let (Some(info), Ok(object)) = (&this.info, &read) {
+            this.head.set_object(info, &object.meta);
+        }
+        if this.verdict.level < Level::Request {
+            return;
+        }
+        let content_type =
+            headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
+        let stand_in =
+            |why| object::omitted(why, body.len() as u64, &hmac::sign(&this.audit.key, body), content_type);
+        let mut object = match read {
+            Ok(object) if this.secret || object.secret => stand_in(Omitted::Secret),
+            Ok(object) => object.json,
+            Err(_) if this.secret => stand_in(Omitted::Secret),
+            Err(why) => stand_in(why),
+        };
+        if !this.audit.journal.hold(object.len()) {
+            this.crowded = true;
+            object = stand_in(Omitted::Room);
+        } else if let Some(place) = &mut this.place {
+            *place += object.len();
+        } else {
+            this.place = Some(object.len());
+        }
+        this.request = Some(object);
+    }
+
+    /// The first event is enqueued / on disk, as the mode demands.
+    pub async fn kept(&mut self) -> Result<Kept, Unkept> {
+        let this = &mut *self.0;
+        let kept = match (this.phase, this.mark) {
+            (Phase::Opened, _) => Err(Unkept("the request was not begun".into())),
+            _ if this.crowded && this.audit.on_failure == OnFailure::Refuse => {
+                Err(Unkept("its queue is full".into()))
+            }
+            (_, Some(mark)) if this.effect != Effect::Read && this.audit.mode == Mode::Blocking => {
+                this.audit.journal.written(mark).await
+            }
+            _ => Ok(()),
+        };
+        if kept.is_err() {
+            this.audit.metrics.rejected.inc();
+        }
+        kept.map(|()| Kept(()))
+    }
+
+    /// The answer's head is known (ResponseStarted for long-running requests). 101 included. The first one counts.
+    pub fn started(&mut self, code: u16, headers: &HeaderMap) {
+        let this = &mut *self.0;
+        if this.phase != Phase::Begun || this.code.is_some() {
+            return;
+        }
+        this.code = Some(code);
+        if this.verdict.level == Level::None {
+            return;
+        }
+        this.capture = this.need(code).map(|need| Capture::new(need, headers));
+        this.response_started();
+    }
+
+    /// A piece of the response body; only called when `wants_response`.
+    pub fn tee(&mut self, chunk: &Bytes) {
+        let this = &mut *self.0;
+        let Some(capture) = &mut this.capture else { return };
+        let held = capture.push(chunk, &this.audit.key, |bytes| this.audit.journal.hold(bytes));
+        if held > 0 {
+            *this.place.get_or_insert(0) += held;
+        }
+    }
+
+    /// The gate itself answers with this Status. Before `begin` (400, 401): one ResponseStarted event, user `{}`.
+    pub fn refused(&mut self, status: &Status) {
+        let this = &mut *self.0;
+        match this.phase {
+            Phase::Opened => {
+                this.told.status = Some(response_status(status));
+                this.stranger(Stage::ResponseStarted);
+            }
+            Phase::Begun if this.code.is_none() => {
+                this.code = Some(status.code);
+                if this.verdict.level == Level::None {
+                    return;
+                }
+                this.told.status = Some(response_status(status));
+                if this.verdict.level == Level::RequestResponse {
+                    this.told.object = Some(status.json().trim_ascii_end().to_vec());
+                }
+                this.response_started();
+            }
+            // The answer had begun: its code stands.
+            Phase::Begun => this.annotations.add("gatelog.dev/end", status.message.clone()),
+            Phase::Done => {}
+        }
+    }
+
+    /// The stream or answer ended; drop without it means "closed early" (or a panic).
+    pub fn complete(&mut self, end: End) {
+        let this = &mut *self.0;
+        if this.long_running {
+            this.annotations.add("gatelog.dev/bytes-in", end.bytes_from_caller.to_string());
+            this.annotations.add("gatelog.dev/bytes-out", end.bytes_to_caller.to_string());
+        }
+        if let Some(why) = end.why {
+            this.annotations.add("gatelog.dev/end", why);
+        }
+        this.last(Stage::ResponseComplete);
+    }
+}
+
+impl Drop for Trail {
+    fn drop(&mut self) {
+        let this = &mut *self.0;
+        let stage = if std::thread::panicking() { Stage::Panic } else { Stage::ResponseComplete };
+        match this.phase {
+            Phase::Done => {}
+            Phase::Opened => {
+                this.stranger(if stage == Stage::Panic { stage } else { Stage::ResponseStarted })
+            }
+            Phase::Begun => {
+                // What the gate answers itself is whole once it is known.
+                if this.told.status.is_none() {
+                    this.annotations.add("gatelog.dev/end", "closed early");
+                }
+                this.last(stage);
+            }
+        }
+    }
+}
+
+impl fmt::Debug for Trail {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Trail").field("id", &self.0.id).field("phase", &self.0.phase).finish_non_exhaustive()
+    }
+}
+
+// === impl Inner ===
+
+impl Inner {
+    /// The first event, if the policy wants it, and the last one's place.
+    fn first(&mut self) -> Result<(), Unkept> {
+        let size = self.head.len() + LAST_EVENT;
+        let wanted = !self.verdict.omit_stages.contains(Stage::RequestReceived);
+        let placed = self.write(wanted.then_some((Stage::RequestReceived, self.received)), |audit, line| {
+            let placed = audit.journal.reserve(line, size);
+            if placed.is_err() && wanted {
+                audit.journal.try_append(line);
+            }
+            placed
+        });
+        match placed {
+            Ok(mark) => {
+                self.place = Some(size);
+                self.mark = wanted.then_some(mark);
+                Ok(())
+            }
+            Err(_) if self.audit.on_failure == OnFailure::Open => Ok(()),
+            Err(unkept) => {
+                self.audit.metrics.rejected.inc();
+                Err(unkept)
+            }
+        }
+    }
+
+    fn response_started(&mut self) {
+        let stage = Stage::ResponseStarted;
+        if !self.long_running || self.verdict.omit_stages.contains(stage) {
+            return;
+        }
+        let now = MicroTime::at(SystemTime::now());
+        let placed = self.place.is_some();
+        self.write(Some((stage, now)), |audit, line| {
+            if placed { audit.journal.append(line, 0) } else { audit.journal.try_append(line) }
+        });
+    }
+
+    /// The last event. Nothing is written after it.
+    fn last(&mut self, stage: Stage) {
+        if self.phase != Phase::Begun {
+            return;
+        }
+        self.phase = Phase::Done;
+        if self.verdict.level == Level::None {
+            return;
+        }
+        if let (Some(capture), Some(code)) = (self.capture.take(), self.code) {
+            self.told = capture.finish(code, self.verdict.omit_managed_fields, &self.audit.key);
+        }
+        if stage == Stage::Panic {
+            self.told.status = Some(PANIC.to_vec());
+        } else if self.code.is_none() {
+            self.told.status = Some(CLOSED_EARLY.to_vec());
+            self.response_started();
+        }
+        let now = MicroTime::at(SystemTime::now());
+        let wanted = !self.verdict.omit_stages.contains(stage);
+        let place = self.place.take();
+        self.write(wanted.then_some((stage, now)), |audit, line| match place {
+            Some(size) => audit.journal.append(line, size),
+            None if wanted => audit.journal.try_append(line),
+            None => {}
+        });
+    }
+
+    /// The one event of a request that nobody is known to have made.
+    fn stranger(&mut self, stage: Stage) {
+        self.phase = Phase::Done;
+        let path = self.uri.path_and_query().map_or(self.uri.path(), |p| p.as_str());
+        let info = Target::parse(path).ok().and_then(|target| RequestInfo::parse(&self.method, &target).ok());
+        let method = self.method.as_str().to_ascii_lowercase();
+        let (verb, object) = match &info {
+            Some(info) => (info.attributes().verb, info.attributes().object),
+            None => (&*method, Object::Path(self.uri.path())),
+        };
+        self.verdict = self.audit.policy.load().evaluate(&Question { user: None, verb, object });
+        self.count_level();
+        if self.verdict.level == Level::None || self.verdict.omit_stages.contains(stage) {
+            return;
+        }
+        let now = Instant::now();
+        let ip = self.addresses.nearest();
+        let mut recorded = self.audit.strangers.admit(ip, now);
+        if recorded {
+            self.head = Head::new(path, verb, "{}", Some(&self.addresses), self.agent.as_ref());
+            if let Some(info) = &info {
+                self.head.set_object(info, &ObjectMeta::default());
+            }
+            if stage == Stage::Panic {
+                self.told.status = Some(PANIC.to_vec());
+            } else if self.told.status.is_none() {
+                self.told.status = Some(CLOSED_EARLY.to_vec());
+            }
+            let at = MicroTime::at(SystemTime::now());
+            recorded = self
+                .write(Some((stage, at)), |audit, line| audit.journal.append_stranger(line, audit.max_size));
+        }
+        if !recorded {
+            self.audit.metrics.suppressed.inc();
+            self.audit.strangers.suppress(ip, now);
+        }
+    }
+
+    /// What an answer with this code can tell.
+    fn need(&self, code: u16) -> Option<Need> {
+        let object = self.verdict.level == Level::RequestResponse
+            && !self.long_running
+            && (self.is_resource || self.is_discovery);
+        let status = code >= 400 || matches!(self.verb, Verb::Delete | Verb::DeleteCollection);
+        let most = self.audit.max_response_object;
+        (object || status).then_some(Need { status, object, secret: self.secret, most })
+    }
+
+    fn count_level(&self) {
+        let level = self.verdict.level;
+        if let Some(counter) = self.audit.metrics.levels.get(level as usize) {
+            counter.inc();
+        }
+    }
+
+    /// Renders the event, or nothing, and hands the line on.
+    fn write<T>(&self, event: Option<(Stage, MicroTime)>, deliver: impl FnOnce(&Audit, &[u8]) -> T) -> T {
+        let Some((stage, at)) = event else { return deliver(&self.audit, b"") };
+        self.audit.metrics.events.inc();
+        let code;
+        let status = match (&self.told.status, self.code) {
+            _ if stage == Stage::RequestReceived => None,
+            (Some(status), _) => Some(status.as_slice()),
+            (None, Some(number)) => {
+                code = format!("{{\"metadata\":{{}},\"code\":{number}}}");
+                Some(code.as_bytes())
+            }
+            (None, None) => None,
+        };
+        let event = Event {
+            level: self.verdict.level,
+            id: self.id.to_str().unwrap_or_default(),
+            stage,
+            head: &self.head,
+            impersonated: self.impersonated.as_ref().map(|user| user.json()),
+            status,
+            request: self.request.as_deref(),
+            response: self.told.object.as_deref(),
+            received: self.received,
+            at,
+            annotations: &self.annotations,
+        };
+        SCRATCH.with_borrow_mut(|line| {
+            line.clear();
+            event.write(line);
+            let delivered = deliver(&self.audit, line);
+            if line.capacity() > SPARE {
+                *line = Vec::new();
+            }
+            delivered
+        })
+    }
+}
+
+/// `responseStatus` when the gate itself failed.
+const PANIC: &[u8] = br#"{"metadata":{},"status":"Failure","message":"APIServer panic'd: the gate failed while it handled the request","reason":"InternalError","code":500}"#;
+/// `responseStatus` when nothing was answered, as kube-apiserver fakes it.
+const CLOSED_EARLY: &[u8] =
+    br#"{"metadata":{},"status":"Success","message":"Connection closed early","code":200}"#;
+
+/// `responseStatus` of the gate's own Status.
+fn response_status(status: &Status) -> Vec<u8> {
+    let mut out = Vec::with_capacity(256);
+    status.push_audit_json(&mut out);
+    out
+}
