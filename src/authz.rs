@@ -1,51 +1,229 @@
 //! May they: the only maker of [`Permit`].
+//!
+//! [`Authz::impersonate`] turns who authenticated into who acts, each header of theirs authorized; [`Authz::authorize`]
+//! then decides on the request itself. Both ask the same rules, and nothing that is missing or unknown becomes a yes.
 
-use crate::{authn::Authenticated, identity::User, request::{Asked, Attributes}};
-use http::HeaderMap;
-use std::sync::Arc;
+pub mod source;
+#[cfg(test)]
+mod tests;
+
+pub use source::{Config, Loaded, Manifests, Unreadable, bootstrap};
+
+use crate::{
+    authn::Authenticated,
+    headers::{self, Class},
+    identity::{Impersonation, User},
+    rbac::{Decision, Grounds, Rules},
+    request::{Asked, Attributes, Object},
+    status::Status,
+};
+use http::{HeaderMap, HeaderName};
+use std::{fmt, sync::Arc};
 
 /// The caller, after impersonation has been authorized.
 #[derive(Debug, Clone)]
-pub struct Who { effective: Arc<User>, proven: Authenticated, impersonated: bool }
-impl Who {
-    /// The identity that is authorized and sent upstream.
-    pub fn effective(&self) -> &Arc<User> { &self.effective }
-    /// The identity that authenticated.
-    pub fn proven(&self) -> &Authenticated { &self.proven }
-    pub fn impersonated(&self) -> Option<&Arc<User>> { self.impersonated.then_some(&self.effective) }
+pub struct Who {
+    effective: Arc<User>,
+    proven: Authenticated,
+    impersonated: bool,
 }
 
-/// Leave to forward exactly one request; owns what will be sent.
+impl Who {
+    /// The identity that is authorized and sent upstream.
+    pub fn effective(&self) -> &Arc<User> {
+        &self.effective
+    }
+    /// The identity that authenticated.
+    pub fn proven(&self) -> &Authenticated {
+        &self.proven
+    }
+    /// The effective identity, if it is not the caller's own.
+    pub fn impersonated(&self) -> Option<&Arc<User>> {
+        self.impersonated.then_some(&self.effective)
+    }
+}
+
+/// Leave to forward exactly one request; owns what will be sent. Holds no rules: a watch of hours must not keep old ones
+/// alive.
 #[derive(Debug)]
-pub struct Permit { who: Who, asked: Asked, reason: Arc<str> }
+pub struct Permit {
+    who: Who,
+    asked: Asked,
+    reason: Reason,
+}
+
 impl Permit {
-    pub fn who(&self) -> &Who { &self.who }
-    pub fn asked(&self) -> &Asked { &self.asked }
+    /// As whom.
+    pub fn who(&self) -> &Who {
+        &self.who
+    }
+    /// What.
+    pub fn asked(&self) -> &Asked {
+        &self.asked
+    }
+    /// Why; for the record.
+    pub fn reason(&self) -> &Reason {
+        &self.reason
+    }
+}
+
+/// Why something is allowed. Rendered where it is wanted, in kube-apiserver's words.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Reason {
+    /// The caller is a member of `system:masters`; kube-apiserver gives no reason then.
+    Master,
     /// `RBAC: allowed by ClusterRoleBinding "b" of ClusterRole "r" to User "u"`.
-    pub fn reason(&self) -> &str { &self.reason }
+    Rbac(Grounds),
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Master => Ok(()),
+            Self::Rbac(grounds) => grounds.fmt(f),
+        }
+    }
+}
+
+/// 403, or 400 for impersonation that cannot be understood.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    /// What the caller is told.
+    pub status: Status,
+    /// `authorization.k8s.io/reason`, may be empty; None when the impersonation step refused (kube-apiserver writes no
+    /// annotation then).
+    pub reason: Option<String>,
+    /// Set when impersonation was refused: the header whose check failed, or what is wrong with the headers
+    /// (`gatelog.dev/impersonation-refused`).
+    pub impersonation: Option<String>,
+    /// The effective user if impersonation had succeeded (audit `impersonatedUser`).
+    pub impersonated: Option<Arc<User>>,
 }
 
 /// The rules of one snapshot.
 #[derive(Debug)]
-pub struct Authz {}
-impl Authz {
-    /// Consumes the caller's Impersonate-* headers; each authorized as the proven user (spec impersonation 2).
-    pub fn impersonate(&self, _proven: Authenticated, _headers: &mut HeaderMap, _asked: &Asked) -> Result<Who, Refused> { todo!() }
-    /// Decides. `upgrade`: the request asks to switch protocols (exec, attach, portforward, nodes/proxy then need `create` as well).
-    pub fn authorize(&self, _who: Who, _asked: Asked, _upgrade: bool) -> Result<Permit, Refused> { todo!() }
-    /// The bare question, for streams re-decided later and for tests.
-    pub fn allows(&self, _user: &User, _asked: Attributes<'_>) -> Result<Arc<str>, String> { todo!() }
+pub struct Authz {
+    rules: Rules,
 }
 
-/// 403 (or 400 for impersonation without a user).
-#[derive(Debug, Clone)]
-pub struct Refused {
-    /// What the caller is told.
-    pub status: crate::status::Status,
-    /// `authorization.k8s.io/reason`; None when the impersonation step refused (kube writes no annotation then).
-    pub reason: Option<String>,
-    /// Set when impersonation was refused: which header's check failed (`gatelog.dev/impersonation-refused`).
-    pub impersonation: Option<String>,
-    /// The effective user if impersonation had succeeded (audit `impersonatedUser`).
-    pub impersonated: Option<Arc<User>>,
+impl Authz {
+    /// Decides by `rules`.
+    pub fn new(rules: Rules) -> Self {
+        Self { rules }
+    }
+
+    /// What it decides by.
+    pub fn rules(&self) -> &Rules {
+        &self.rules
+    }
+
+    /// Consumes the caller's `Impersonate-*` headers, and any other identity header that should still be there. Each header
+    /// is authorized as the proven user; the first that is not allowed refuses the request.
+    ///
+    /// # Errors
+    /// 403, or 400 for headers that cannot be understood.
+    pub fn impersonate(&self, proven: Authenticated, headers: &mut HeaderMap) -> Result<Who, Refused> {
+        let malformed = |text: String| Refused {
+            status: Status { nosniff: true, ..Status::bad_request(&text) },
+            reason: None,
+            impersonation: Some(text),
+            impersonated: None,
+        };
+        let wanted = Impersonation::parse(headers).map_err(malformed)?;
+        let identity: Vec<HeaderName> =
+            headers.keys().filter(|n| headers::class(n) == Class::Identity).cloned().collect();
+        for name in identity {
+            headers.remove(name);
+        }
+        let Some(wanted) = wanted else {
+            return Ok(Who { effective: Arc::clone(proven.user()), proven, impersonated: false });
+        };
+        // As many as there are values, which `parse` has bounded.
+        for check in wanted.checks() {
+            self.allows(proven.user(), check).map_err(|reason| Refused {
+                status: Status::forbidden(proven.user().name(), check, &reason),
+                reason: None,
+                impersonation: Some(header_of(check)),
+                impersonated: None,
+            })?;
+        }
+        let effective = wanted.effective().map_err(|e| malformed(e.to_string()))?;
+        Ok(Who { effective, proven, impersonated: true })
+    }
+
+    /// Decides. `upgrade`: the request asks to switch protocols.
+    ///
+    /// exec, attach and portforward into a pod need `create` besides the verb of their method, and so does an upgrade on
+    /// nodes/proxy, behind which the kubelet's exec lies: else a right to `get` would be one to run commands.
+    ///
+    /// # Errors
+    /// 403.
+    pub fn authorize(&self, who: Who, asked: Asked, upgrade: bool) -> Result<Permit, Refused> {
+        let question = asked.info.attributes();
+        let also = needs_create(question, upgrade).then_some(Attributes { verb: "create", ..question });
+        let refused = |question, reason: String| Refused {
+            status: Status::forbidden(who.effective.name(), question, &reason),
+            reason: Some(reason),
+            impersonation: None,
+            impersonated: who.impersonated().cloned(),
+        };
+        let reason = match self.allows(&who.effective, question) {
+            Ok(reason) => reason,
+            Err(reason) => return Err(refused(question, reason)),
+        };
+        if let Some(also) = also
+            && let Err(reason) = self.allows(&who.effective, also)
+        {
+            let also_needed = format!("opening a stream takes create besides {}; {reason}", question.verb);
+            return Err(refused(also, also_needed));
+        }
+        Ok(Permit { who, asked, reason })
+    }
+
+    /// The bare question, for streams that are decided again later. The error says why not: kube-apiserver's reason, if it
+    /// would give one, then what came nearest.
+    ///
+    /// # Errors
+    /// Not allowed.
+    pub fn allows(&self, user: &User, asked: Attributes<'_>) -> Result<Reason, String> {
+        if user.is_master() {
+            return Ok(Reason::Master);
+        }
+        let (name, groups) = (user.name(), user.groups());
+        match self.rules.decide(name, groups, asked) {
+            Decision::Allow(grounds) => Ok(Reason::Rbac(grounds)),
+            Decision::Deny => {
+                let missing = self.rules.missing(name, groups, asked).to_string();
+                let nearest = self.rules.explain(name, groups, asked);
+                let both = !missing.is_empty() && !nearest.is_empty();
+                Err([missing.as_str(), if both { "; " } else { "" }, nearest.as_str()].concat())
+            }
+        }
+    }
+}
+
+fn needs_create(asked: Attributes<'_>, upgrade: bool) -> bool {
+    let Object::Resource { group: "", resource, subresource, .. } = asked.object else { return false };
+    let stream = match (resource, subresource) {
+        ("pods", "exec" | "attach" | "portforward") => true,
+        ("nodes", "proxy") => upgrade,
+        _ => false,
+    };
+    stream && asked.verb != "create"
+}
+
+/// The header that led to an impersonation check, as a person would write it.
+fn header_of(check: Attributes<'_>) -> String {
+    match check.object {
+        Object::Resource { resource: "groups", name, .. } => format!("Impersonate-Group: {name}"),
+        Object::Resource { resource: "uids", name, .. } => format!("Impersonate-Uid: {name}"),
+        Object::Resource { resource: "userextras", subresource, name, .. } => {
+            format!("Impersonate-Extra-{subresource}: {name}")
+        }
+        Object::Resource { resource: "serviceaccounts", namespace, name, .. } => {
+            format!("Impersonate-User: system:serviceaccount:{namespace}:{name}")
+        }
+        Object::Resource { name, .. } => format!("Impersonate-User: {name}"),
+        Object::Path(path) => path.to_owned(),
+    }
 }

@@ -226,7 +226,7 @@ impl Gateway {
         let proven = s.authn.authenticate(&way.client.conn, &mut head.headers, &asked).await?;
         way.proven(proven.user());
         way.trail.begin(&proven, &asked)?;
-        let who = s.authz.impersonate(proven, &mut head.headers, &asked)?;
+        let who = s.authz.impersonate(proven, &mut head.headers)?;
         way.effective(&who);
         let kind = if asked.info.is_long_running() { Kind::Stream } else { Kind::Request };
         let slot = self.limits.admit(who.effective(), kind)?;
@@ -389,7 +389,7 @@ impl Way {
     }
 
     fn permitted(&mut self, permit: &Permit, head: &Parts) {
-        self.trail.decided(true, permit.reason());
+        self.trail.decided(true, &permit.reason().to_string());
         let series = self.metrics.series(&metrics::Call::of(permit.asked(), &head.headers));
         self.running = Some(series.running());
         self.series = Some(series);

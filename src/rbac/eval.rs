@@ -7,7 +7,10 @@ use super::{
     index::{CLUSTER, Grant, Holder, RoleIndex, Rules, STAR, Scope, SubjectKind, Test, UNHEARD, Word, has},
     model::{BindingName, RoleName, Rule},
 };
-use crate::request::{Attributes, Object};
+use crate::{
+    request::{Attributes, Object},
+    status::push_go_quoted,
+};
 use std::{fmt, sync::Arc};
 
 /// May they?
@@ -33,24 +36,24 @@ pub struct Grounds {
     pub rule: usize,
 }
 
-/// kube-apiserver's own words: `RBAC: allowed by RoleBinding "readers/dev" of Role "reader" to User "bob"`.
+/// In kube-apiserver's words: `RBAC: allowed by RoleBinding "readers/dev" of Role "reader" to User "bob"`.
 impl fmt::Display for Grounds {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let BindingName { namespace, name, role } = &*self.binding;
         write!(f, "RBAC: allowed by {} ", self.binding.kind())?;
         match namespace {
-            Some(namespace) => write!(f, "\"{}/{}\"", Quoted(name), Quoted(namespace))?,
-            None => write!(f, "\"{}\"", Quoted(name))?,
+            Some(namespace) => Quoted([name, "/", namespace]).fmt(f)?,
+            None => Quoted([name]).fmt(f)?,
         }
-        write!(f, " of {} \"{}\" to ", role.kind(), Quoted(&role.name))?;
+        write!(f, " of {} {} to ", role.kind(), Quoted([&role.name]))?;
         let account =
             self.subject.strip_prefix("system:serviceaccount:").and_then(|rest| rest.split_once(':'));
         match (self.kind, account) {
             (SubjectKind::ServiceAccount, Some((namespace, name))) => {
-                write!(f, "ServiceAccount \"{}/{}\"", Quoted(name), Quoted(namespace))
+                write!(f, "ServiceAccount {}", Quoted([name, "/", namespace]))
             }
-            (SubjectKind::Group, _) => write!(f, "Group \"{}\"", Quoted(&self.subject)),
-            _ => write!(f, "User \"{}\"", Quoted(&self.subject)),
+            (SubjectKind::Group, _) => write!(f, "Group {}", Quoted([&self.subject])),
+            _ => write!(f, "User {}", Quoted([&self.subject])),
         }
     }
 }
@@ -65,7 +68,7 @@ impl fmt::Display for Missing {
         let Some((first, rest)) = self.0.split_first() else { return Ok(()) };
         let one = |f: &mut fmt::Formatter<'_>, role: &RoleName| {
             let kind = if role.namespace.is_some() { "role" } else { "clusterrole" };
-            write!(f, "{kind}.rbac.authorization.k8s.io \"{}\" not found", Quoted(&role.name))
+            write!(f, "{kind}.rbac.authorization.k8s.io {} not found", Quoted([&role.name]))
         };
         f.write_str("RBAC: ")?;
         if rest.is_empty() {
@@ -299,11 +302,19 @@ impl Test {
     }
 }
 
-/// A name inside the quotes of Go's `%q`.
-struct Quoted<'a>(&'a str);
+/// Go's `%q` of the parts put together.
+struct Quoted<'a, const N: usize>([&'a str; N]);
 
-impl fmt::Display for Quoted<'_> {
+impl<const N: usize> fmt::Display for Quoted<'_, N> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.0)
+        let plain = |b: u8| matches!(b, b' '..=b'~') && b != b'"' && b != b'\\';
+        if self.0.iter().all(|part| part.bytes().all(plain)) {
+            f.write_str("\"")?;
+            self.0.iter().try_for_each(|part| f.write_str(part))?;
+            return f.write_str("\"");
+        }
+        let mut quoted = String::new();
+        push_go_quoted(&mut quoted, &self.0.concat());
+        f.write_str(&quoted)
     }
 }

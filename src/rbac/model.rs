@@ -1,6 +1,10 @@
 //! The four kinds of `rbac.authorization.k8s.io/v1`, as far as a decision needs them.
 
-use std::{collections::BTreeMap, fmt, sync::Arc};
+use std::{
+    collections::{BTreeMap, HashSet},
+    fmt,
+    sync::Arc,
+};
 
 /// The group whose version v1 the four kinds belong to.
 pub const GROUP: &str = "rbac.authorization.k8s.io";
@@ -168,6 +172,19 @@ pub struct Objects {
     pub roles: Vec<Role>,
     /// RoleBindings and ClusterRoleBindings.
     pub bindings: Vec<Binding>,
+}
+
+impl Objects {
+    /// These objects on top of `base`: one that is in both is as it is here.
+    #[must_use]
+    pub fn over(mut self, base: Self) -> Self {
+        let roles: HashSet<RoleName> = self.roles.iter().map(|r| r.name.clone()).collect();
+        let key = |b: &Binding| (b.name.namespace.clone(), b.name.name.clone());
+        let bindings: HashSet<_> = self.bindings.iter().map(key).collect();
+        self.roles.extend(base.roles.into_iter().filter(|r| !roles.contains(&r.name)));
+        self.bindings.extend(base.bindings.into_iter().filter(|b| !bindings.contains(&key(b))));
+        self
+    }
 }
 
 /// Names are path segments, so they may hold anything but `/` and `%`; an odd one is quoted.

@@ -6,7 +6,7 @@
 use super::model::{
     Binding, BindingName, GROUP, Objects, Place, Plain, Requirement, Role, RoleName, Rule, Selector, Subject,
 };
-use crate::codec::yaml;
+use crate::{codec::yaml, request::names};
 use serde_json::{Map, Value};
 use std::{
     collections::{BTreeMap, HashMap},
@@ -307,7 +307,7 @@ impl Reader<'_> {
             }
             "ServiceAccount" => {
                 self.group(map, path, "");
-                if !name.is_empty() && !is_dns_subdomain(&name) {
+                if !name.is_empty() && !names::is_dns_subdomain(&name) {
                     self.problem(
                         format!("{path}.name"),
                         format!("{name:?} is not a name that a ServiceAccount can have"),
@@ -323,7 +323,7 @@ impl Reader<'_> {
                         namespace
                     }
                     (other, _) => {
-                        if !is_dns_label(other) {
+                        if !names::is_dns_label(other) {
                             self.problem(
                                 format!("{path}.namespace"),
                                 format!("{other:?} is not a name that a namespace can have"),
@@ -368,7 +368,7 @@ impl Reader<'_> {
         let namespace = self.string(metadata, "metadata", "namespace");
         match (namespaced, namespace.as_str()) {
             (true, "") => self.problem("metadata.namespace", format!("a {kind} needs a namespace")),
-            (true, ns) if !is_dns_label(ns) => {
+            (true, ns) if !names::is_dns_label(ns) => {
                 self.problem("metadata.namespace", format!("{ns:?} is not a name that a namespace can have"));
             }
             (false, ns) if !ns.is_empty() => {
@@ -390,7 +390,7 @@ impl Reader<'_> {
 
     fn path_segment(&mut self, map: &Map<String, Value>, path: &str, key: &str) -> String {
         let name = self.required(map, path, key);
-        if matches!(name.as_str(), "." | "..") || name.contains(['/', '%']) {
+        if !names::is_path_segment(&name) {
             self.problem(
                 join(path, key),
                 format!("{name:?} cannot be a name: it may not be . or .., nor contain / or %"),
@@ -488,17 +488,4 @@ fn name_of(value: &Value) -> &'static str {
         Value::Array(_) => "a list",
         Value::Object(_) => "an object",
     }
-}
-
-fn is_dns_label(name: &str) -> bool {
-    name.len() <= 63 && is_label(name)
-}
-
-fn is_dns_subdomain(name: &str) -> bool {
-    name.len() <= 253 && name.split('.').all(is_label)
-}
-
-fn is_label(name: &str) -> bool {
-    let inner = |b: u8| b.is_ascii_lowercase() || b.is_ascii_digit() || b == b'-';
-    name.bytes().all(inner) && !name.is_empty() && !name.starts_with('-') && !name.ends_with('-')
 }

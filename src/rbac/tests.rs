@@ -318,6 +318,13 @@ fn grounds_are_told_in_kubernetes_words() {
         why("system:serviceaccount:z:c", &[], resource("get", "x", "pods", "p")),
         r#"RBAC: allowed by RoleBinding "readers/x" of Role "reader" to User "system:serviceaccount:z:c""#
     );
+    // Names may hold nearly anything; Go quotes what is not printable.
+    let odd = "apiVersion: rbac.authorization.k8s.io/v1\nkind: ClusterRole\nmetadata: {name: \"a\\\"\\n\"}\nrules: [{verbs: [get], nonResourceURLs: [/]}]\n---\napiVersion: rbac.authorization.k8s.io/v1\nkind: ClusterRoleBinding\nmetadata: {name: b}\nsubjects: [{kind: User, name: \"\\e\"}]\nroleRef: {kind: ClusterRole, name: \"a\\\"\\n\"}";
+    let Decision::Allow(grounds) = load(odd).decide("\u{1b}", &[], path("get", "/")) else { panic!() };
+    assert_eq!(
+        grounds.to_string(),
+        r#"RBAC: allowed by ClusterRoleBinding "b" of ClusterRole "a\"\n" to User "\x1b""#
+    );
     let Decision::Allow(grounds) = rules.decide("owner", &[], resource("get", "ns1", "pods", "p")) else {
         panic!()
     };
