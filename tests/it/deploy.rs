@@ -1,0 +1,430 @@
+//! The manifests under `deploy/` and the Dockerfile: parsed, held to the restricted profile, and held to agree with each other.
+
+use gatelog::{
+    codec::yaml,
+    rbac::{Objects, read},
+};
+use serde_json::{Value, json};
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fs,
+    path::{Path, PathBuf},
+    process::Command,
+};
+
+const FOLDERS: [&str; 2] = ["kustomize", "sidecar"];
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn text(path: &Path) -> String {
+    fs::read_to_string(path).unwrap_or_else(|error| panic!("{}: {error}", path.display()))
+}
+
+/// The objects of all manifests right in `deploy/<folder>`, with the file they are from.
+fn objects(folder: &str) -> Vec<(String, Value)> {
+    let mut objects = Vec::new();
+    let dir = root().join("deploy").join(folder);
+    for entry in fs::read_dir(&dir).unwrap() {
+        let path = entry.unwrap().path();
+        if path.extension().is_some_and(|e| e == "yaml") {
+            let name = format!("{folder}/{}", path.file_name().unwrap().to_str().unwrap());
+            let documents = yaml::documents(&text(&path)).unwrap_or_else(|error| panic!("{name}: {error}"));
+            objects.extend(documents.into_iter().map(|d| (name.clone(), d.value)));
+        }
+    }
+    assert!(objects.len() > 3, "{}", dir.display());
+    objects
+}
+
+fn kind<'a>(objects: &'a [(String, Value)], kind: &str) -> Vec<&'a Value> {
+    objects.iter().map(|(_, object)| object).filter(|object| object["kind"] == kind).collect()
+}
+
+fn the<'a>(objects: &'a [(String, Value)], which: &str) -> &'a Value {
+    match kind(objects, which)[..] {
+        [one] => one,
+        ref several => panic!("{} of {which}", several.len()),
+    }
+}
+
+fn list(value: &Value) -> &[Value] {
+    value.as_array().map(Vec::as_slice).unwrap_or_default()
+}
+
+fn strings(value: &Value) -> Vec<&str> {
+    list(value).iter().map(|v| v.as_str().unwrap()).collect()
+}
+
+/// The pod, or the pod of the template.
+fn pod(folder: &str) -> Value {
+    let objects = objects(folder);
+    match kind(&objects, "Pod")[..] {
+        [pod] => pod.clone(),
+        _ => the(&objects, "StatefulSet")["spec"]["template"].clone(),
+    }
+}
+
+fn containers(pod: &Value) -> impl Iterator<Item = &Value> {
+    list(&pod["spec"]["initContainers"]).iter().chain(list(&pod["spec"]["containers"]))
+}
+
+fn gate(pod: &Value) -> &Value {
+    containers(pod).find(|c| c["name"] == "gatelog").unwrap()
+}
+
+/// The gate's configuration that the kustomization of `folder` packs.
+fn config(folder: &str) -> Value {
+    let path = root().join("deploy").join(folder).join("config/gatelog.yaml");
+    yaml::object(&text(&path)).unwrap_or_else(|error| panic!("{folder}: {error}"))
+}
+
+/// Every string in a value.
+fn leaves<'a>(value: &'a Value, into: &mut Vec<&'a str>) {
+    match value {
+        Value::String(s) => into.push(s),
+        Value::Array(items) => items.iter().for_each(|v| leaves(v, into)),
+        Value::Object(members) => members.values().for_each(|v| leaves(v, into)),
+        _ => {}
+    }
+}
+
+#[test]
+fn every_manifest_is_an_object() {
+    for folder in FOLDERS {
+        for (file, object) in objects(folder) {
+            assert!(object["apiVersion"].is_string() && object["kind"].is_string(), "{file}");
+            assert!(object["kind"] == "Kustomization" || object["metadata"]["name"].is_string(), "{file}");
+        }
+    }
+}
+
+#[test]
+fn kustomizations_name_every_manifest_and_no_other() {
+    for folder in FOLDERS {
+        let objects = objects(folder);
+        let mut named: BTreeSet<String> =
+            strings(&the(&objects, "Kustomization")["resources"]).into_iter().map(str::to_owned).collect();
+        named.insert("kustomization.yaml".to_owned());
+        let there: BTreeSet<String> = objects
+            .iter()
+            .map(|(file, _)| file.split_once('/').unwrap().1.to_owned())
+            .filter(|file| !file.contains(".example."))
+            .collect();
+        assert_eq!(named, there, "{folder}");
+    }
+}
+
+/// Pod Security Standards, "restricted", and a little more: a read-only root, no token by default, bounded memory.
+#[test]
+fn pods_are_restricted() {
+    for folder in FOLDERS {
+        let pod = pod(folder);
+        let spec = &pod["spec"];
+        assert_eq!(spec["automountServiceAccountToken"], false, "{folder}");
+        assert_eq!(spec["securityContext"]["runAsNonRoot"], true, "{folder}");
+        assert!(spec["securityContext"]["runAsUser"].as_u64().is_some_and(|id| id > 0), "{folder}");
+        assert_eq!(spec["securityContext"]["seccompProfile"], json!({"type": "RuntimeDefault"}), "{folder}");
+        for shared in ["hostNetwork", "hostPID", "hostIPC"] {
+            assert!(spec[shared].is_null(), "{folder}: {shared}");
+        }
+        for volume in list(&spec["volumes"]) {
+            let mut kinds = volume.as_object().unwrap().keys().filter(|k| *k != "name");
+            assert!(
+                kinds.all(|k| ["configMap", "secret", "projected", "emptyDir"].contains(&k.as_str())),
+                "{folder}: {volume}"
+            );
+        }
+        for container in containers(&pod) {
+            let name = format!("{folder}: {}", container["name"]);
+            let context = &container["securityContext"];
+            assert_eq!(
+                *context,
+                json!({
+                    "allowPrivilegeEscalation": false,
+                    "readOnlyRootFilesystem": true,
+                    "capabilities": {"drop": ["ALL"]},
+                }),
+                "{name}"
+            );
+            for needed in ["/requests/cpu", "/requests/memory", "/limits/memory"] {
+                assert!(container["resources"].pointer(needed).is_some(), "{name}: {needed}");
+            }
+            assert!(list(&container["ports"]).iter().all(|port| port["hostPort"].is_null()), "{name}");
+        }
+    }
+    let namespace = objects("kustomize");
+    let labels = &the(&namespace, "Namespace")["metadata"]["labels"];
+    assert_eq!(labels["pod-security.kubernetes.io/enforce"], "restricted");
+}
+
+/// What the gate's account may do, to the letter: act for others, and only with the extra keys that are listed.
+#[test]
+fn the_gate_may_impersonate_and_nothing_else() {
+    let objects = objects("kustomize");
+    let rules = &the(&objects, "ClusterRole")["rules"];
+    assert_eq!(
+        *rules,
+        json!([
+            {"apiGroups": [""], "resources": ["users", "groups", "serviceaccounts"], "verbs": ["impersonate"]},
+            {
+                "apiGroups": ["authentication.k8s.io"],
+                "resources": ["uids", "userextras/authentication.kubernetes.io/credential-id"],
+                "verbs": ["impersonate"],
+            },
+        ])
+    );
+    assert!(kind(&objects, "Role").is_empty() && kind(&objects, "RoleBinding").is_empty());
+    let binding = the(&objects, "ClusterRoleBinding");
+    let account = the(&objects, "ServiceAccount");
+    assert_eq!(
+        binding["subjects"],
+        json!([{"kind": "ServiceAccount", "name": account["metadata"]["name"], "namespace": "gatelog"}])
+    );
+    assert_eq!(account["automountServiceAccountToken"], false);
+    assert_eq!(pod("kustomize")["spec"]["serviceAccountName"], account["metadata"]["name"]);
+}
+
+/// In a sidecar the gate acts for one application only.
+#[test]
+fn the_sidecar_may_impersonate_the_application_and_nothing_else() {
+    let objects = objects("sidecar");
+    let account = pod("sidecar")["spec"]["serviceAccountName"].clone();
+    let mut allowed = BTreeMap::new();
+    for (binding, role) in [("RoleBinding", "Role"), ("ClusterRoleBinding", "ClusterRole")] {
+        for binding in kind(&objects, binding) {
+            if !list(&binding["subjects"]).iter().any(|subject| subject["name"] == account) {
+                continue;
+            }
+            let role = kind(&objects, role)
+                .into_iter()
+                .find(|role| role["metadata"]["name"] == binding["roleRef"]["name"])
+                .unwrap();
+            for rule in list(&role["rules"]) {
+                assert_eq!(strings(&rule["verbs"]), ["impersonate"]);
+                for resource in strings(&rule["resources"]) {
+                    allowed.insert(resource.to_owned(), rule["resourceNames"].clone());
+                }
+            }
+        }
+    }
+    let expected = [
+        (
+            "groups",
+            json!(["system:authenticated", "system:serviceaccounts", "system:serviceaccounts:default"]),
+        ),
+        ("serviceaccounts", json!(["app"])),
+    ];
+    assert_eq!(allowed, expected.map(|(k, v)| (k.to_owned(), v)).into());
+
+    // The token file, the rules and the account upstream mean the same caller.
+    let secret = the(&objects, "Secret");
+    let data = &secret["stringData"];
+    let token = data["token"].as_str().unwrap();
+    assert_eq!(
+        data["tokens.csv"].as_str().unwrap().trim(),
+        format!(
+            "{token},system:serviceaccount:default:app,,\"system:serviceaccounts,system:serviceaccounts:default\""
+        )
+    );
+}
+
+#[test]
+fn ports_agree() {
+    for folder in FOLDERS {
+        let (pod, config) = (pod(folder), config(folder));
+        let gate = gate(&pod);
+        let port = |address: &Value| -> u64 {
+            address.as_str().unwrap().rsplit_once(':').unwrap().1.parse().unwrap()
+        };
+        let (door, admin) = (port(&config["listen"]["address"]), port(&config["admin"]["address"]));
+        let named: BTreeMap<&str, u64> = list(&gate["ports"])
+            .iter()
+            .map(|p| (p["name"].as_str().unwrap(), p["containerPort"].as_u64().unwrap()))
+            .collect();
+        assert_eq!(named["admin"], admin, "{folder}");
+        for probe in ["startupProbe", "livenessProbe"] {
+            assert_eq!(gate[probe]["httpGet"]["port"], "admin", "{folder}: {probe}");
+        }
+        match folder {
+            "kustomize" => assert_eq!(named["https"], door),
+            _ => {
+                let app = containers(&pod).find(|c| c["name"] == "app").unwrap();
+                let env: BTreeMap<&str, &str> = list(&app["env"])
+                    .iter()
+                    .map(|e| (e["name"].as_str().unwrap(), e["value"].as_str().unwrap()))
+                    .collect();
+                assert_eq!(env["KUBERNETES_SERVICE_HOST"], "localhost");
+                assert_eq!(env["KUBERNETES_SERVICE_PORT"], door.to_string());
+                let address = config["listen"]["address"].as_str().unwrap();
+                assert!(address.starts_with("127.0.0.1:"), "the sidecar's door is open to other pods");
+            }
+        }
+        let dockerfile = text(&root().join("Dockerfile"));
+        assert!(dockerfile.contains(&format!("\nEXPOSE {door} {admin}\n")), "{folder}");
+    }
+
+    let objects = objects("kustomize");
+    let names: BTreeSet<&str> = ["https", "admin"].into();
+    let service = the(&objects, "Service");
+    let targets: BTreeSet<&str> =
+        list(&service["spec"]["ports"]).iter().map(|p| p["targetPort"].as_str().unwrap()).collect();
+    assert_eq!(targets, names);
+    let policy = the(&objects, "NetworkPolicy");
+    let open: BTreeSet<&str> = list(&policy["spec"]["ingress"])
+        .iter()
+        .flat_map(|rule| list(&rule["ports"]))
+        .map(|p| p["port"].as_str().unwrap())
+        .collect();
+    assert_eq!(open, names);
+    assert_eq!(strings(&policy["spec"]["policyTypes"]), ["Ingress", "Egress"]);
+}
+
+#[test]
+fn selectors_agree() {
+    let objects = objects("kustomize");
+    let labels = &pod("kustomize")["metadata"]["labels"];
+    let set = the(&objects, "StatefulSet");
+    assert_eq!(set["spec"]["selector"]["matchLabels"], *labels);
+    assert_eq!(set["spec"]["serviceName"], the(&objects, "Service")["metadata"]["name"]);
+    assert_eq!(the(&objects, "Service")["spec"]["selector"], *labels);
+    assert_eq!(the(&objects, "PodDisruptionBudget")["spec"]["selector"]["matchLabels"], *labels);
+    assert_eq!(the(&objects, "NetworkPolicy")["spec"]["podSelector"]["matchLabels"], *labels);
+}
+
+/// Each absolute path in the configuration is in a volume that holds it, and what is written to is a volume that may be.
+#[test]
+fn paths_are_mounted() {
+    for folder in FOLDERS {
+        let (pod, config, objects) = (pod(folder), config(folder), objects(folder));
+        // What each volume holds; None when anything may be written there.
+        let mut volumes: BTreeMap<&str, Option<BTreeSet<String>>> = BTreeMap::new();
+        let generated = |name: &Value| -> BTreeSet<String> {
+            list(&the(&objects, "Kustomization")["configMapGenerator"])
+                .iter()
+                .filter(|g| g["name"] == *name)
+                .flat_map(|g| strings(&g["files"]))
+                .map(|file| {
+                    assert!(root().join("deploy").join(folder).join(file).is_file(), "{folder}: {file}");
+                    file.rsplit('/').next().unwrap().to_owned()
+                })
+                .collect()
+        };
+        let secret = |name: &Value| -> BTreeSet<String> {
+            let secret = kind(&objects, "Secret").into_iter().find(|s| s["metadata"]["name"] == *name);
+            secret.unwrap()["stringData"].as_object().unwrap().keys().cloned().collect()
+        };
+        for volume in list(&pod["spec"]["volumes"]) {
+            let holds = if !volume["configMap"].is_null() {
+                Some(generated(&volume["configMap"]["name"]))
+            } else if !volume["secret"].is_null() {
+                Some(secret(&volume["secret"]["secretName"]))
+            } else if !volume["projected"].is_null() {
+                Some(["token", "ca.crt", "namespace"].map(str::to_owned).into())
+            } else {
+                None
+            };
+            volumes.insert(volume["name"].as_str().unwrap(), holds);
+        }
+        if let [set] = kind(&objects, "StatefulSet")[..] {
+            for claim in list(&set["spec"]["volumeClaimTemplates"]) {
+                volumes.insert(claim["metadata"]["name"].as_str().unwrap(), None);
+            }
+        }
+        let mut paths = Vec::new();
+        leaves(&config, &mut paths);
+        paths.retain(|path| path.starts_with('/'));
+        assert!(paths.len() >= 4, "{folder}: {paths:?}");
+        for path in paths {
+            let (mount, rest) = list(&gate(&pod)["volumeMounts"])
+                .iter()
+                .find_map(|m| {
+                    let rest = path.strip_prefix(m["mountPath"].as_str().unwrap())?;
+                    (rest.is_empty() || rest.starts_with('/')).then(|| (m, rest.trim_start_matches('/')))
+                })
+                .unwrap_or_else(|| panic!("{folder}: {path} is mounted nowhere"));
+            match &volumes[mount["name"].as_str().unwrap()] {
+                Some(files) => {
+                    assert!(
+                        rest.is_empty() || files.contains(rest),
+                        "{folder}: {path} is not among {files:?}"
+                    );
+                    assert_eq!(mount["readOnly"], true, "{folder}: {path}");
+                }
+                None => assert_ne!(mount["readOnly"], true, "{folder}: {path}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn arguments_are_the_programs_own() {
+    let help = Command::new(env!("CARGO_BIN_EXE_gatelog")).args(["serve", "--help"]).output().unwrap();
+    let help = String::from_utf8(help.stdout).unwrap();
+    for folder in FOLDERS {
+        let pod = pod(folder);
+        let args = strings(&gate(&pod)["args"]);
+        assert_eq!(args.first(), Some(&"serve"), "{folder}");
+        for flag in args.iter().filter(|arg| arg.starts_with("--")) {
+            assert!(help.contains(&format!("{flag} <")), "{folder}: {flag} is not in\n{help}");
+        }
+    }
+}
+
+#[test]
+fn rules_are_rules() {
+    for file in ["kustomize/config/rbac/developers.yaml", "sidecar/config/rbac.yaml"] {
+        let (mut objects, mut problems) = (Objects::default(), Vec::new());
+        read(file, &text(&root().join("deploy").join(file)), &mut objects, &mut problems);
+        assert!(problems.is_empty(), "{problems:?}");
+        assert!(!objects.bindings.is_empty(), "{file}");
+    }
+}
+
+#[test]
+fn the_image_is_small_and_not_root() {
+    let dockerfile = text(&root().join("Dockerfile"));
+    for line in ["USER 65532:65532", "FROM gcr.io/distroless/cc-debian12:nonroot"] {
+        assert!(dockerfile.lines().any(|l| l == line), "{line}");
+    }
+    assert!(dockerfile.contains("--no-default-features"), "the demo stays out");
+    let pod = pod("kustomize");
+    assert_eq!(pod["spec"]["securityContext"]["runAsUser"], 65532);
+}
+
+#[test]
+fn kustomize_builds() {
+    for folder in FOLDERS {
+        let dir = root().join("deploy").join(folder);
+        match Command::new("kubectl").arg("kustomize").arg(&dir).output() {
+            Ok(output) => {
+                let (built, error) =
+                    (String::from_utf8_lossy(&output.stdout), String::from_utf8_lossy(&output.stderr));
+                assert!(output.status.success(), "{folder}: {error}");
+                let built = yaml::documents(&built).unwrap();
+                // What is generated is named after its contents, wherever it is named.
+                let maps: BTreeSet<&str> = built
+                    .iter()
+                    .filter(|d| d.value["kind"] == "ConfigMap")
+                    .map(|d| d.value["metadata"]["name"].as_str().unwrap())
+                    .collect();
+                let pod = built
+                    .iter()
+                    .find_map(|d| match d.value["kind"].as_str() {
+                        Some("Pod") => Some(&d.value["spec"]),
+                        Some("StatefulSet") => Some(&d.value["spec"]["template"]["spec"]),
+                        _ => None,
+                    })
+                    .unwrap();
+                let mounted: BTreeSet<&str> =
+                    list(&pod["volumes"]).iter().filter_map(|v| v["configMap"]["name"].as_str()).collect();
+                assert_eq!(mounted, maps, "{folder}");
+            }
+            Err(error) if std::env::var_os("GATELOG_REQUIRE_KUBECTL").is_none() => {
+                eprintln!("skipped: no kubectl ({error})");
+            }
+            Err(error) => panic!("kubectl: {error}"),
+        }
+    }
+}
