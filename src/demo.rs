@@ -3,5 +3,6 @@
 pub mod answer;
 pub mod kubelet;
 pub mod pki;
+pub mod shell;
 pub mod spdy;
 pub mod websocket;
