@@ -8,6 +8,7 @@ mod tar;
 pub mod tty;
 
 use bytes::{Bytes, BytesMut};
+pub(super) use commands::NAMES;
 use std::{
     collections::BTreeMap,
     pin::Pin,
@@ -223,7 +224,7 @@ impl Stdin {
     }
 
     /// The next line without its end; None: end of input. Nothing is lost when it is dropped half-way.
-    async fn line(&mut self) -> Option<String> {
+    pub async fn line(&mut self) -> Option<String> {
         let mut searched = 0;
         loop {
             if let Some(end) = self.rest.iter().skip(searched).position(|b| *b == b'\n') {
@@ -246,7 +247,8 @@ impl Output {
         Self(Target::Caller { to, fd, terminal })
     }
 
-    async fn write(&self, bytes: impl Into<Bytes>) -> Result<(), Gone> {
+    /// Writes, waiting for the reader.
+    pub(crate) async fn write(&self, bytes: impl Into<Bytes>) -> Result<(), Gone> {
         let bytes = bytes.into();
         match &self.0 {
             _ if bytes.is_empty() => Ok(()),

@@ -389,10 +389,6 @@ mod tests {
         std::iter::from_fn(|| decoder.next_frame().unwrap()).collect()
     }
 
-    fn opened(stream: u32, pairs: &[(&str, &str)]) -> Frame {
-        Frame::SynStream { stream, fin: false, headers: headers(pairs) }
-    }
-
     #[test]
     fn the_dictionary_is_the_published_one() {
         assert_eq!(DICTIONARY.len(), 1423);
@@ -419,8 +415,10 @@ mod tests {
         }
     }
 
-    /// Frames as Go's client compresses them.
-    const CAPTURED: [(&[&str], u32, &[(&str, &str)]); 5] = [
+    /// Frames on the wire, the last one's stream and headers.
+    type Captured = (&'static [&'static str], u32, &'static [(&'static str, &'static str)]);
+    /// As Go's client compresses them.
+    const CAPTURED: [Captured; 5] = [
         (
             &[
                 "80030001000000280000000100000000000078f9e3c6a7c202a62346703a2b294a4dcc851625aca9a08006000000ffff",

@@ -124,7 +124,7 @@ async fn direct_commands() {
 
 #[tokio::test]
 async fn much_input_comes_back_whole() {
-    let input: Vec<u8> = (0..1_000_000u32).map(|i| (i * 7 >> 3) as u8).collect();
+    let input: Vec<u8> = (0..1_000_000u32).map(|i| ((i * 7) >> 3) as u8).collect();
     assert_eq!(ran_in(container(), &["cat"], &input).await.out, input);
 }
 

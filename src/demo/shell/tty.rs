@@ -59,7 +59,7 @@ impl Tty {
     }
 
     /// Waits for ^C.
-    pub(super) async fn interrupted(&self) {
+    pub async fn interrupted(&self) {
         self.interrupt.notified().await;
     }
 
@@ -143,11 +143,9 @@ impl Discipline {
                         self.rub_out(&mut shown);
                     }
                 }
-                byte if byte >= 0x20 || byte == b'\t' => {
-                    if self.line.len() < LINE {
-                        self.line.push(byte);
-                        shown.push(byte);
-                    }
+                byte if (byte >= 0x20 || byte == b'\t') && self.line.len() < LINE => {
+                    self.line.push(byte);
+                    shown.push(byte);
                 }
                 _ => {}
             }
