@@ -12,6 +12,13 @@ use crate::{
 };
 use serde_json::{Map, Value};
 
+/// The policies that come with gatelog: name and text.
+pub const SHIPPED: [(&str, &str); 3] = [
+    ("metadata", include_str!("../../policies/audit/metadata.yaml")),
+    ("recommended", include_str!("../../policies/audit/recommended.yaml")),
+    ("everything", include_str!("../../policies/audit/everything.yaml")),
+];
+
 /// The rules, checked.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
@@ -85,6 +92,12 @@ impl Policy {
                 Err(Errors(vec![format!("line {}: expected one document, found a second", second.line)]))
             }
         }
+    }
+
+    /// The shipped policy of that name; see [`SHIPPED`].
+    pub fn shipped(name: &str) -> Option<Self> {
+        let (_, text) = SHIPPED.iter().find(|(n, _)| *n == name)?;
+        Self::parse(text).ok()
     }
 
     /// Reads a policy that is a value already.

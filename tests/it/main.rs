@@ -6,4 +6,5 @@
 mod cli;
 mod deploy;
 mod golden;
+mod golden_audit;
 mod rooms;
