@@ -874,13 +874,26 @@ fn targets() -> impl Strategy<Value = String> {
         ]).prop_map(str::to_owned),
         1 => "[a-zA-Z0-9=+.,;%!]{0,12}",
     ];
-    let path = prop::collection::vec(segment, 0..9).prop_map(|s| s.join("/"));
-    (path, any::<bool>(), prop::option::of(prop::collection::vec(pair, 0..5))).prop_map(
-        |(path, slash, query)| {
-            let query = query.map(|pairs| format!("?{}", pairs.join("&"))).unwrap_or_default();
-            format!("/{path}{}{query}", if slash { "/" } else { "" })
-        },
-    )
+    // Mostly where a resource is meant, since there the parser has most to do.
+    let root = prop_oneof![
+        6 => prop::sample::select(vec!["api/v1/", "apis/apps/v1/"]),
+        1 => Just(""),
+    ];
+    let scope = prop::sample::select(vec![
+        "",
+        "",
+        "namespaces/",
+        "namespaces/x/",
+        "watch/",
+        "watch/namespaces/x/",
+        "proxy/",
+    ]);
+    let path = (root, scope, prop::collection::vec(segment, 0..5))
+        .prop_map(|(root, scope, segments)| format!("{root}{scope}{}", segments.join("/")));
+    (path, prop::option::of(prop::collection::vec(pair, 0..4))).prop_map(|(path, query)| {
+        let query = query.map(|pairs| format!("?{}", pairs.join("&"))).unwrap_or_default();
+        format!("/{path}{query}")
+    })
 }
 
 proptest! {
