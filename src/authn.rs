@@ -12,7 +12,7 @@ mod x509;
 
 use crate::{
     identity::{self, User},
-    pem,
+    pem::File,
     request::Asked,
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
@@ -35,6 +35,14 @@ pub struct Config {
     pub token_auth_file: Option<PathBuf>,
     /// Whether a request without credentials is let on as `system:anonymous`.
     pub anonymous: bool,
+}
+
+/// What [`Config`] points to, read but not yet understood. Equal files make equal authenticators.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Files {
+    client_ca: Option<File>,
+    tokens: Option<File>,
+    anonymous: bool,
 }
 
 /// What the gate knows of a connection: its peer and the client certificates whose possession the handshake proved.
@@ -150,20 +158,17 @@ impl Method {
 // === impl Authn ===
 
 impl Authn {
-    /// Reads the files that `config` names. The second list is what is odd but harmless, a line each; all errors are
-    /// reported, not only the first.
-    pub fn load(config: &Config) -> Result<(Self, Vec<String>), Vec<Error>> {
-        let (mut warnings, mut errors) = (Vec::new(), Vec::new());
-        let x509 = read(&config.client_ca_file, "clientCAFile", client_ca, &mut warnings, &mut errors);
-        let tokens = read(&config.token_auth_file, "tokenAuthFile", token_file, &mut warnings, &mut errors);
-        let anonymous = config.anonymous.then(|| {
-            let groups = vec![identity::ALL_UNAUTHENTICATED.to_owned()];
-            User::new(identity::ANONYMOUS, "", groups, Default::default())
-        });
-        match anonymous.transpose() {
-            Ok(anonymous) if errors.is_empty() => Ok((Self { x509, tokens, anonymous }, warnings)),
-            Ok(_) => Err(errors),
-            Err(e) => Err(vec![Error { key: "anonymous", problem: e.to_string() }]),
+    /// The authenticators that `files` describe. The second list is what is odd but harmless, a line each; all errors
+    /// are reported, not only the first.
+    pub fn new(files: &Files) -> Result<(Self, Vec<String>), Vec<Error>> {
+        let mut said = Said::default();
+        let x509 = files.client_ca.as_ref().and_then(|file| said.client_ca(file));
+        let tokens = files.tokens.as_ref().and_then(|file| said.token_file(file));
+        let anonymous = if files.anonymous { said.anonymous() } else { None };
+        if said.errors.is_empty() {
+            Ok((Self { x509, tokens, anonymous }, said.warnings))
+        } else {
+            Err(said.errors)
         }
     }
 
@@ -252,46 +257,76 @@ struct Refusal {
 
 // === files ===
 
-/// Reads one file, if there is one to read, and hands problems on under `key`.
-fn read<T>(
-    path: &Option<PathBuf>,
-    key: &'static str,
-    parse: impl FnOnce(&[u8], &str) -> Result<(T, Vec<String>), Vec<String>>,
-    warnings: &mut Vec<String>,
-    errors: &mut Vec<Error>,
-) -> Option<T> {
-    let path = path.as_ref()?;
-    let origin = path.display().to_string();
-    let parsed = match std::fs::read(path) {
-        Ok(bytes) => parse(&bytes, &origin),
-        Err(e) => Err(vec![format!("{origin}: {e}")]),
-    };
-    match parsed {
-        Ok((parsed, odd)) => {
-            warnings.extend(odd);
-            Some(parsed)
-        }
-        Err(problems) => {
-            errors.extend(problems.into_iter().map(|problem| Error { key, problem }));
-            None
+const CLIENT_CA_FILE: &str = "clientCAFile";
+const TOKEN_AUTH_FILE: &str = "tokenAuthFile";
+
+impl Config {
+    /// Reads the files, all or none.
+    pub fn read(&self) -> Result<Files, Vec<Error>> {
+        let read = |path: &Option<PathBuf>, key| {
+            let read = path.as_deref().map(File::read).transpose();
+            read.map_err(|problem| Error { key, problem })
+        };
+        match (read(&self.client_ca_file, CLIENT_CA_FILE), read(&self.token_auth_file, TOKEN_AUTH_FILE)) {
+            (Ok(client_ca), Ok(tokens)) => Ok(Files { client_ca, tokens, anonymous: self.anonymous }),
+            (client_ca, tokens) => Err([client_ca.err(), tokens.err()].into_iter().flatten().collect()),
         }
     }
 }
 
-fn client_ca(bytes: &[u8], origin: &str) -> Result<(X509, Vec<String>), Vec<String>> {
-    let named = |lines: Vec<String>| lines.into_iter().map(|l| format!("{origin}: {l}")).collect();
-    let bundle = pem::certificates(bytes, origin).map_err(|e| vec![e.to_string()])?;
-    let x509 = X509::new(&bundle).map_err(named)?;
-    let odd = named(x509.warnings(SystemTime::now()));
-    Ok((x509, odd))
+/// What is said while files are understood.
+#[derive(Default)]
+struct Said {
+    warnings: Vec<String>,
+    errors: Vec<Error>,
 }
 
-fn token_file(bytes: &[u8], origin: &str) -> Result<(TokenFile, Vec<String>), Vec<String>> {
-    let text = std::str::from_utf8(bytes).map_err(|_| vec![format!("{origin}: expected text in UTF-8")])?;
-    match TokenFile::parse(text) {
-        Ok((tokens, odd)) => Ok((tokens, odd.into_iter().map(|l| format!("{origin}: {l}")).collect())),
-        Err(errors) => Err(errors.into_iter().map(|e| format!("{origin}: {e}")).collect()),
+impl Said {
+    fn client_ca(&mut self, file: &File) -> Option<X509> {
+        let bundle = match file.certificates() {
+            Ok(bundle) => bundle,
+            Err(e) => return self.refuse(CLIENT_CA_FILE, [e.to_string()]),
+        };
+        match X509::new(&bundle) {
+            Ok(x509) => {
+                self.warnings.extend(named(file, x509.warnings(SystemTime::now())));
+                Some(x509)
+            }
+            Err(problems) => self.refuse(CLIENT_CA_FILE, named(file, problems)),
+        }
     }
+
+    fn token_file(&mut self, file: &File) -> Option<TokenFile> {
+        let text = match file.text() {
+            Ok(text) => text,
+            Err(problem) => return self.refuse(TOKEN_AUTH_FILE, [problem]),
+        };
+        match TokenFile::parse(text) {
+            Ok((tokens, odd)) => {
+                self.warnings.extend(named(file, odd));
+                Some(tokens)
+            }
+            Err(errors) => self.refuse(TOKEN_AUTH_FILE, named(file, errors)),
+        }
+    }
+
+    fn anonymous(&mut self) -> Option<Arc<User>> {
+        let groups = vec![identity::ALL_UNAUTHENTICATED.to_owned()];
+        match User::new(identity::ANONYMOUS, "", groups, Default::default()) {
+            Ok(user) => Some(user),
+            Err(e) => self.refuse("anonymous", [e.to_string()]),
+        }
+    }
+
+    fn refuse<T>(&mut self, key: &'static str, problems: impl IntoIterator<Item = String>) -> Option<T> {
+        self.errors.extend(problems.into_iter().map(|problem| Error { key, problem }));
+        None
+    }
+}
+
+/// The lines say which file they are about.
+fn named<L: ToString>(file: &File, lines: Vec<L>) -> impl Iterator<Item = String> {
+    lines.into_iter().map(|line| format!("{}: {}", file.origin, line.to_string()))
 }
 
 // === headers ===

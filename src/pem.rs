@@ -1,10 +1,24 @@
-//! PEM: certificates and private keys out of the bytes of a file. The only user of `rustls-pemfile`, so that its
-//! successor changes this file alone.
+//! PEM: certificates and private keys out of files. The only user of `rustls-pemfile`, so that its successor changes this
+//! file alone.
 //!
-//! Works on bytes, not on paths: a kubeconfig carries PEM inside its own text. `origin` is what errors name.
+//! Reading and parsing are two steps: a reload reads everything first, so that what is parsed belongs together, and a
+//! kubeconfig carries PEM inside its own text.
 
 use rustls::pki_types::{CertificateDer, PrivateKeyDer};
 use rustls_pemfile::Item;
+use std::{fmt, io::Read as _, path::Path};
+
+/// Bytes of one file. A bundle of CAs takes some kilobytes.
+const LARGEST: u64 = 16 << 20;
+
+/// A file in memory, and the name that errors call it by. May hold a secret: its bytes are never shown.
+#[derive(Clone, PartialEq, Eq, Hash)]
+pub struct File {
+    /// The path, or the key of another file that the bytes stood under.
+    pub origin: String,
+    /// As they were.
+    pub bytes: Vec<u8>,
+}
 
 /// Bytes that do not hold what was expected of them.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
@@ -35,51 +49,77 @@ pub enum Problem {
     Malformed(String),
 }
 
-/// All certificates in `pem`, in order; blocks of other kinds are passed over. At least one, or an error.
-pub fn certificates(pem: &[u8], origin: &str) -> Result<Vec<CertificateDer<'static>>, Error> {
-    let found = items(pem, origin)?
-        .into_iter()
-        .filter_map(|item| match item {
-            Item::X509Certificate(certificate) => Some(certificate),
-            _ => None,
-        })
-        .collect::<Vec<_>>();
-    if found.is_empty() { Err(error(origin, Problem::NoCertificate)) } else { Ok(found) }
-}
+impl File {
+    /// Reads a file of at most 16 MiB. The error names it.
+    pub fn read(path: &Path) -> Result<Self, String> {
+        let origin = path.display().to_string();
+        let mut bytes = Vec::new();
+        let read = std::fs::File::open(path).and_then(|file| file.take(LARGEST + 1).read_to_end(&mut bytes));
+        match read {
+            Ok(n) if n as u64 > LARGEST => Err(format!("{origin}: larger than the allowed {LARGEST} bytes")),
+            Ok(_) => Ok(Self { origin, bytes }),
+            Err(e) => Err(format!("{origin}: {e}")),
+        }
+    }
 
-/// The first private key in `pem` (PKCS#8, PKCS#1 or SEC1); blocks of other kinds are passed over.
-pub fn private_key(pem: &[u8], origin: &str) -> Result<PrivateKeyDer<'static>, Error> {
-    let found = items(pem, origin).map(|items| {
-        items.into_iter().find_map(|item| match item {
-            Item::Pkcs1Key(key) => Some(key.into()),
-            Item::Pkcs8Key(key) => Some(key.into()),
-            Item::Sec1Key(key) => Some(key.into()),
-            _ => None,
-        })
-    });
-    match found {
-        Ok(Some(key)) => Ok(key),
-        _ if is_encrypted(pem) => Err(error(origin, Problem::EncryptedPrivateKey)),
-        Ok(None) => Err(error(origin, Problem::NoPrivateKey)),
-        Err(malformed) => Err(malformed),
+    /// The bytes as text in UTF-8. The error names the file.
+    pub fn text(&self) -> Result<&str, String> {
+        std::str::from_utf8(&self.bytes).map_err(|_| format!("{}: expected text in UTF-8", self.origin))
+    }
+
+    /// All certificates, in order; blocks of other kinds are passed over. At least one, or an error.
+    pub fn certificates(&self) -> Result<Vec<CertificateDer<'static>>, Error> {
+        let found = self
+            .items()?
+            .into_iter()
+            .filter_map(|item| match item {
+                Item::X509Certificate(certificate) => Some(certificate),
+                _ => None,
+            })
+            .collect::<Vec<_>>();
+        if found.is_empty() { Err(self.error(Problem::NoCertificate)) } else { Ok(found) }
+    }
+
+    /// The first private key (PKCS#8, PKCS#1 or SEC1); blocks of other kinds are passed over.
+    pub fn private_key(&self) -> Result<PrivateKeyDer<'static>, Error> {
+        let found = self.items().map(|items| {
+            items.into_iter().find_map(|item| match item {
+                Item::Pkcs1Key(key) => Some(key.into()),
+                Item::Pkcs8Key(key) => Some(key.into()),
+                Item::Sec1Key(key) => Some(key.into()),
+                _ => None,
+            })
+        });
+        match found {
+            Ok(Some(key)) => Ok(key),
+            _ if self.is_encrypted() => Err(self.error(Problem::EncryptedPrivateKey)),
+            Ok(None) => Err(self.error(Problem::NoPrivateKey)),
+            Err(malformed) => Err(malformed),
+        }
+    }
+
+    /// The two ways a passphrase shows: PKCS#8's own marker, and the header line of the older form.
+    fn is_encrypted(&self) -> bool {
+        let holds = |marker: &[u8]| self.bytes.windows(marker.len()).any(|w| w == marker);
+        holds(b"BEGIN ENCRYPTED PRIVATE KEY") || holds(b"Proc-Type: 4,ENCRYPTED")
+    }
+
+    fn items(&self) -> Result<Vec<Item>, Error> {
+        let mut rest = &self.bytes[..];
+        rustls_pemfile::read_all(&mut rest)
+            .collect::<Result<_, _>>()
+            .map_err(|e| self.error(Problem::Malformed(e.to_string())))
+    }
+
+    fn error(&self, problem: Problem) -> Error {
+        Error { origin: self.origin.clone(), problem }
     }
 }
 
-/// The two ways a passphrase shows: PKCS#8's own marker, and the header line of the older form.
-fn is_encrypted(pem: &[u8]) -> bool {
-    let holds = |marker: &[u8]| pem.windows(marker.len()).any(|w| w == marker);
-    holds(b"BEGIN ENCRYPTED PRIVATE KEY") || holds(b"Proc-Type: 4,ENCRYPTED")
-}
-
-fn items(pem: &[u8], origin: &str) -> Result<Vec<Item>, Error> {
-    let mut rest = pem;
-    rustls_pemfile::read_all(&mut rest)
-        .collect::<Result<_, _>>()
-        .map_err(|e| error(origin, Problem::Malformed(e.to_string())))
-}
-
-fn error(origin: &str, problem: Problem) -> Error {
-    Error { origin: origin.to_owned(), problem }
+impl fmt::Debug for File {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("File").field("origin", &self.origin).finish_non_exhaustive()
+    }
 }
 
 #[cfg(test)]
@@ -87,6 +127,10 @@ mod tests {
     use super::*;
 
     const BODY: &str = "AAECAwQF";
+
+    fn file(text: &str) -> File {
+        File { origin: "f".to_owned(), bytes: text.as_bytes().to_vec() }
+    }
 
     fn block(kind: &str) -> String {
         format!("-----BEGIN {kind}-----\n{BODY}\n-----END {kind}-----\n")
@@ -96,18 +140,14 @@ mod tests {
     fn certificates_come_in_order_and_other_blocks_are_passed_over() {
         let pem =
             format!("a comment\n{}{}{}", block("CERTIFICATE"), block("PRIVATE KEY"), block("CERTIFICATE"));
-        assert_eq!(certificates(pem.as_bytes(), "ca.crt").unwrap().len(), 2);
+        assert_eq!(file(&pem).certificates().unwrap().len(), 2);
     }
 
     #[test]
     fn every_kind_of_key_is_read() {
         for kind in ["PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY"] {
             let pem = block("CERTIFICATE") + &block(kind);
-            assert_eq!(
-                private_key(pem.as_bytes(), "tls.key").unwrap().secret_der(),
-                [0, 1, 2, 3, 4, 5],
-                "{kind}"
-            );
+            assert_eq!(file(&pem).private_key().unwrap().secret_der(), [0, 1, 2, 3, 4, 5], "{kind}");
         }
     }
 
@@ -125,10 +165,24 @@ mod tests {
             (&block("ENCRYPTED PRIVATE KEY"), "f: no certificate found", "f: the private key is encrypted"),
             (older, "f: not PEM: ", "f: the private key is encrypted"),
         ] {
-            let got = certificates(pem.as_bytes(), "f").map_or_else(|e| e.to_string(), |_| String::new());
+            let got = file(pem).certificates().map_or_else(|e| e.to_string(), |_| String::new());
             assert!(got.starts_with(cert), "{pem:?}: {got}");
-            let got = private_key(pem.as_bytes(), "f").map_or_else(|e| e.to_string(), |_| String::new());
+            let got = file(pem).private_key().map_or_else(|e| e.to_string(), |_| String::new());
             assert!(got.starts_with(key) && got.is_empty() == key.is_empty(), "{pem:?}: {got}");
         }
+    }
+
+    #[test]
+    fn what_is_read_is_bounded_and_never_shown() {
+        let dir = std::env::temp_dir().join(format!("gatelog-pem-{}", std::process::id()));
+        std::fs::create_dir_all(&dir).unwrap();
+        let path = dir.join("key");
+        std::fs::write(&path, block("PRIVATE KEY")).unwrap();
+        let key = File::read(&path).unwrap();
+        assert_eq!(format!("{key:?}"), format!("File {{ origin: {:?}, .. }}", path.display().to_string()));
+        std::fs::File::create(&path).unwrap().set_len(LARGEST + 1).unwrap();
+        assert!(File::read(&path).unwrap_err().ends_with("larger than the allowed 16777216 bytes"));
+        assert!(File::read(&dir.join("none")).unwrap_err().contains("none: No such file"));
+        std::fs::remove_dir_all(&dir).unwrap();
     }
 }

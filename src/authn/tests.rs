@@ -8,13 +8,17 @@ struct Fixture {
     authn: Authn,
 }
 
+fn load(config: &Config) -> Result<(Authn, Vec<String>), Vec<Error>> {
+    Authn::new(&config.read()?)
+}
+
 impl Fixture {
     fn new(anonymous: bool) -> Self {
         let ca = Ca::new("clients").unwrap();
         let x509 = X509::new(&[CertificateDer::from(ca.der().to_vec())]).unwrap();
         let (tokens, _) = TokenFile::parse("tokbob,bob,2,dev").unwrap();
         let config = Config { anonymous, ..Config::default() };
-        let (mut authn, _) = Authn::load(&config).unwrap();
+        let (mut authn, _) = load(&config).unwrap();
         (authn.x509, authn.tokens) = (Some(x509), Some(tokens));
         Self { ca, authn }
     }
@@ -215,7 +219,7 @@ fn all_bad_files_are_reported_at_once() {
     let (ca, tokens) = (dir.join("ca.crt"), dir.join("tokens.csv"));
     let config =
         Config { client_ca_file: Some(ca.clone()), token_auth_file: Some(tokens.clone()), anonymous: false };
-    let load = || Authn::load(&config).map(|(authn, warnings)| (authn.tokens(), warnings));
+    let load = || load(&config).map(|(authn, warnings)| (authn.tokens(), warnings));
     let named = |text: &str| text.replace(&format!("{}/", dir.display()), "");
     let errors = || {
         load().unwrap_err().iter().map(|e| format!("{}: {}", e.key, named(&e.problem))).collect::<Vec<_>>()

@@ -7,7 +7,7 @@
 //! No session is ever resumed: every connection proves possession anew, and nothing outlives a change of the serving pair. Callers
 //! keep their connections for long, so that this costs next to nothing.
 
-use crate::pem;
+use crate::pem::{self, File};
 use rustls::{
     CertificateError, DigitallySignedStruct, DistinguishedName, InconsistentKeys, PeerMisbehaved,
     ServerConfig, SignatureScheme,
@@ -20,7 +20,7 @@ use rustls::{
     },
 };
 use std::{
-    path::{Path, PathBuf},
+    path::PathBuf,
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -33,6 +33,13 @@ pub struct Config {
     pub cert_file: PathBuf,
     /// PEM private key of the leaf.
     pub key_file: PathBuf,
+}
+
+/// A serving pair, read but not yet understood. Equal files make equal pairs.
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
+pub struct Files {
+    chain: File,
+    key: File,
 }
 
 /// A serving pair that fits together, ready to accept connections with.
@@ -53,18 +60,31 @@ pub struct Error {
     pub problem: String,
 }
 
+impl Config {
+    /// Reads the pair, both files or neither.
+    pub fn read(&self) -> Result<Files, Vec<Error>> {
+        let chain = File::read(&self.cert_file).map_err(|problem| Error { key: CERT_FILE, problem });
+        let key = File::read(&self.key_file).map_err(|problem| Error { key: KEY_FILE, problem });
+        match (chain, key) {
+            (Ok(chain), Ok(key)) => Ok(Files { chain, key }),
+            (chain, key) => Err([chain.err(), key.err()].into_iter().flatten().collect()),
+        }
+    }
+}
+
+const CERT_FILE: &str = "tlsCertFile";
+const KEY_FILE: &str = "tlsPrivateKeyFile";
+
 impl Serving {
-    /// Reads the pair. All errors are reported, not only the first.
-    pub fn load(config: &Config) -> Result<Self, Vec<Error>> {
-        let chain = read(&config.cert_file, pem::certificates)
-            .map_err(|problem| Error { key: "tlsCertFile", problem });
-        let key = read(&config.key_file, pem::private_key)
-            .map_err(|problem| Error { key: "tlsPrivateKeyFile", problem });
+    /// The pair that `files` hold. All errors are reported, not only the first.
+    pub fn from_files(files: &Files) -> Result<Self, Vec<Error>> {
+        let error = |key| move |e: pem::Error| Error { key, problem: e.to_string() };
+        let chain = files.chain.certificates().map_err(error(CERT_FILE));
+        let key = files.key.private_key().map_err(error(KEY_FILE));
         match (chain, key) {
             (Ok(chain), Ok(key)) => Self::new(chain, key).map_err(|problem| {
-                let problem =
-                    format!("{}: {problem} ({})", config.cert_file.display(), config.key_file.display());
-                vec![Error { key: "tlsCertFile", problem }]
+                let problem = format!("{}: {problem} ({})", files.chain.origin, files.key.origin);
+                vec![Error { key: CERT_FILE, problem }]
             }),
             (chain, key) => Err([chain.err(), key.err()].into_iter().flatten().collect()),
         }
@@ -128,12 +148,6 @@ impl Serving {
         }
         warnings
     }
-}
-
-fn read<T>(path: &Path, parse: fn(&[u8], &str) -> Result<T, pem::Error>) -> Result<T, String> {
-    let origin = path.display().to_string();
-    let bytes = std::fs::read(path).map_err(|e| format!("{origin}: {e}"))?;
-    parse(&bytes, &origin).map_err(|e| e.to_string())
 }
 
 fn described(leaf: &CertificateDer<'_>) -> Result<(Option<SystemTime>, Vec<String>), String> {

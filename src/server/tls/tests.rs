@@ -13,8 +13,16 @@ fn ders(pair: &Pair) -> Vec<CertificateDer<'static>> {
     pair.chain.iter().map(|der| CertificateDer::from(der.clone())).collect()
 }
 
+fn key(pem: &str) -> PrivateKeyDer<'static> {
+    File { origin: "key".to_owned(), bytes: pem.as_bytes().to_vec() }.private_key().unwrap()
+}
+
 fn serving(pair: &Pair) -> Serving {
-    Serving::new(ders(pair), pem::private_key(pair.key.as_bytes(), "key").unwrap()).unwrap()
+    Serving::new(ders(pair), key(&pair.key)).unwrap()
+}
+
+fn load(config: &Config) -> Result<Serving, Vec<Error>> {
+    Serving::from_files(&config.read()?)
 }
 
 /// Presents whatever it was given, as a hostile client would.
@@ -55,9 +63,8 @@ async fn handshake(
 ) -> Result<Seen, String> {
     let mut roots = RootCertStore::empty();
     roots.add(CertificateDer::from(ca.der().to_vec())).unwrap();
-    let key = client.map(|(chain, key)| {
-        let key = pem::private_key(key.as_bytes(), "key").unwrap();
-        Arc::new(CertifiedKey::new(chain, aws_lc_rs::sign::any_supported_type(&key).unwrap()))
+    let key = client.map(|(chain, pem)| {
+        Arc::new(CertifiedKey::new(chain, aws_lc_rs::sign::any_supported_type(&key(pem)).unwrap()))
     });
     let mut config = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
         .with_protocol_versions(&[version])
@@ -170,13 +177,12 @@ async fn no_session_outlives_its_connection() {
 fn a_pair_that_does_not_fit_is_refused() {
     let ca = Ca::new("gates").unwrap();
     let (one, two) = (ca.server(&["one.test"]).unwrap(), ca.server(&["two.test"]).unwrap());
-    let key = |pair: &Pair| pem::private_key(pair.key.as_bytes(), "key").unwrap();
     assert_eq!(
-        Serving::new(ders(&one), key(&two)).unwrap_err(),
+        Serving::new(ders(&one), key(&two.key)).unwrap_err(),
         "the certificate and the private key do not belong together"
     );
     assert!(
-        Serving::new(vec![vec![0x30, 0].into()], key(&one)).unwrap_err().starts_with("not a certificate")
+        Serving::new(vec![vec![0x30, 0].into()], key(&one.key)).unwrap_err().starts_with("not a certificate")
     );
     let junk = PrivateKeyDer::Pkcs8(vec![1, 2, 3].into());
     assert!(Serving::new(ders(&one), junk).unwrap_err().starts_with("the private key cannot be used"));
@@ -203,7 +209,7 @@ fn both_bad_files_are_reported_at_once() {
     std::fs::create_dir_all(&dir).unwrap();
     let config = Config { cert_file: dir.join("tls.crt"), key_file: dir.join("tls.key") };
     let errors = || {
-        let errors = Serving::load(&config).unwrap_err();
+        let errors = load(&config).unwrap_err();
         let name = |e: Error| format!("{}: {}", e.key, e.problem.replace(&format!("{}/", dir.display()), ""));
         errors.into_iter().map(name).collect::<Vec<_>>()
     };
@@ -219,6 +225,6 @@ fn both_bad_files_are_reported_at_once() {
         ["tlsCertFile: tls.crt: the certificate and the private key do not belong together (tls.key)"]
     );
     std::fs::write(&config.key_file, &one.key).unwrap();
-    assert!(Serving::load(&config).is_ok());
+    assert!(load(&config).is_ok());
     std::fs::remove_dir_all(&dir).unwrap();
 }
