@@ -4,7 +4,9 @@
 //! (a test holds the two together). There are no deny rules: the first rule that allows ends it.
 
 use super::{
-    index::{CLUSTER, Grant, Holder, RoleIndex, Rules, STAR, Scope, SubjectKind, Test, UNHEARD, Word, has},
+    index::{
+        CLUSTER, EMPTY, Grant, Holder, RoleIndex, Rules, STAR, Scope, SubjectKind, Test, UNHEARD, Word, has,
+    },
     model::{BindingName, RoleName, Rule},
 };
 use crate::{
@@ -173,8 +175,9 @@ impl Rules {
         asked: Attributes<'_>,
     ) -> impl Iterator<Item = (&'a Grant, &'a RoleIndex)> {
         let scopes = self.question(asked).scopes();
-        let grants =
-            self.holders(user, groups).flat_map(move |(_, h)| scopes.clone().flat_map(|s| h.grants.get(s)));
+        let grants = self
+            .holders(user, groups)
+            .flat_map(move |(_, h)| scopes.clone().flat_map(|s| h.grants.get(s)).map(|(_, g)| g));
         grants.filter_map(|grant| Some((grant, self.roles.get(grant.role as usize)?)))
     }
 
@@ -185,12 +188,15 @@ impl Rules {
         question: &Question<'_>,
     ) -> Option<(&'a Grant, u32)> {
         let grants = holder.grants.get(scope);
-        let ask = |grant: &'a Grant| Some((grant, self.roles.get(grant.role as usize)?.allows(question)?));
+        let ask = |(_, grant): &'a (Scope, Grant)| {
+            let rule = self.roles.get(grant.role as usize)?.allows(question)?;
+            Some((grant, rule))
+        };
         let Some(many) = holder.many(scope) else { return grants.iter().find_map(ask) };
-        let at = |i: &u32| grants.get(*i as usize).and_then(ask);
-        let mentioned = question.words().find_map(|word| many.mentions.get(word).iter().find_map(at));
+        let at = |i: u32| grants.get(i as usize).and_then(ask);
+        let mentioned = question.words().flat_map(|word| many.mentions.get(word)).find_map(|&(_, i)| at(i));
         mentioned.or_else(|| match question.what {
-            What::Path { .. } => many.prefixes.iter().find_map(at),
+            What::Path { .. } => many.prefixes.iter().find_map(|&i| at(i)),
             What::Resource { .. } => None,
         })
     }
@@ -217,7 +223,8 @@ impl Rules {
     }
 
     pub(super) fn word(&self, text: &str) -> Word {
-        self.words.get(text).copied().unwrap_or(UNHEARD)
+        // The core group, in nearly every question.
+        if text.is_empty() { EMPTY } else { self.words.get(text).copied().unwrap_or(UNHEARD) }
     }
 
     /// The word for `resource/subresource`, put together without allocating unless it is absurdly long.
@@ -276,24 +283,23 @@ impl Question<'_> {
 impl RoleIndex {
     /// The first rule found that allows it.
     pub(super) fn allows(&self, question: &Question<'_>) -> Option<u32> {
-        let test = |i: &u32| self.tests.get(*i as usize).is_some_and(|t| t.passes(question)).then_some(*i);
-        match &question.what {
-            What::Resource { .. } => {
-                question.words().find_map(|word| self.resources.get(word).iter().find_map(test))
-            }
-            What::Path { word, path } => {
-                let exact = self.paths.get(*word).iter().find_map(test);
-                let prefixed = || {
-                    self.prefixes.iter().filter(|(p, _)| path.starts_with(&**p)).find_map(|(_, i)| test(i))
-                };
-                exact.or_else(prefixed)
-            }
-        }
+        self.matching(question)
+            .find(|&i| self.tests.get(i as usize).is_some_and(|test| test.passes(question)))
+    }
+
+    /// The rules that list the resource or the path, whatever else they say.
+    pub(super) fn matching(&self, question: &Question<'_>) -> impl Iterator<Item = u32> {
+        let (listed, prefixes, path) = match question.what {
+            What::Resource { .. } => (&self.resources, &[][..], ""),
+            What::Path { path, .. } => (&self.paths, &*self.prefixes, path),
+        };
+        let exact = question.words().flat_map(|word| listed.get(word)).map(|&(_, i)| i);
+        exact.chain(prefixes.iter().filter(move |(prefix, _)| path.starts_with(&**prefix)).map(|&(_, i)| i))
     }
 }
 
 impl Test {
-    fn passes(&self, question: &Question<'_>) -> bool {
+    pub(super) fn passes(&self, question: &Question<'_>) -> bool {
         has(&self.verbs, question.verb)
             && match &question.what {
                 What::Path { .. } => true,

@@ -5,7 +5,7 @@
 
 use super::{
     eval::{Question, What},
-    index::{CLUSTER, Grant, RoleIndex, Rules, Test, UNHEARD, has},
+    index::{CLUSTER, Grant, RoleIndex, Rules, UNHEARD, has},
     model::Plain,
 };
 use crate::request::{Attributes, Object};
@@ -76,8 +76,9 @@ impl Rules {
         question: &Question<'_>,
     ) -> Option<(&Grant, Short<'_>)> {
         let others = self.holders(user, groups).flat_map(|(_, holder)| holder.grants.iter());
-        let others = others.filter(|&(scope, _)| scope != CLUSTER && Some(scope) != question.scope);
-        others.flat_map(|(_, grants)| grants).take(EXAMINED).find_map(|grant| {
+        let others =
+            others.flatten().filter(|(scope, _)| *scope != CLUSTER && Some(*scope) != question.scope);
+        others.take(EXAMINED).find_map(|(_, grant)| {
             self.roles.get(grant.role as usize)?.allows(question)?;
             let namespace = self.bindings.get(grant.binding as usize)?.namespace.as_deref()?;
             Some((grant, Short::Namespace(namespace)))
@@ -136,30 +137,32 @@ impl Rules {
             (Some(known), short) if known.distance() <= short.distance() => {}
             (slot, short) => *slot = Some(short),
         };
-        let rule = |&i: &u32| Some((role.rules.get(i as usize)?, role.tests.get(i as usize)?));
+        let rule = |i: u32| Some((role.rules.get(i as usize)?, role.tests.get(i as usize)?));
         match (&question.what, asked.object) {
-            (What::Path { word, path }, _) => {
-                let prefixed = role.prefixes.iter().filter(|(p, _)| path.starts_with(&**p)).map(|(_, i)| i);
-                for (rule, _) in role.paths.get(*word).iter().chain(prefixed).filter_map(rule) {
+            (What::Path { .. }, _) => {
+                for (rule, _) in role.matching(question).filter_map(rule) {
                     consider(Short::Verbs(rule.verbs.iter().map(String::as_str).collect()));
                 }
             }
             (What::Resource { group, name, .. }, Object::Resource { resource, subresource, .. }) => {
-                let listing = |word| role.resources.get(word).iter().filter_map(rule);
-                for (rule, test) in question.words().flat_map(listing) {
+                for (rule, test) in role.matching(question).filter_map(rule) {
                     match (has(&test.groups, *group), has(&test.verbs, question.verb), test.means(name)) {
                         (true, true, false) => consider(Short::Names(&rule.resource_names)),
                         (true, false, true) => {
-                            consider(Short::Verbs(rule.verbs.iter().map(String::as_str).collect()))
+                            consider(Short::Verbs(rule.verbs.iter().map(String::as_str).collect()));
                         }
                         (false, true, true) => consider(Short::Groups(&rule.api_groups)),
                         _ => {}
                     }
                 }
                 let whole = if subresource.is_empty() { UNHEARD } else { self.word(resource) };
-                let covers =
-                    |t: &Test| has(&t.groups, *group) && has(&t.verbs, question.verb) && t.means(name);
-                if listing(whole).any(|(_, test)| covers(test)) {
+                if role
+                    .resources
+                    .get(whole)
+                    .iter()
+                    .filter_map(|&(_, i)| rule(i))
+                    .any(|(_, test)| test.passes(question))
+                {
                     consider(Short::Subresource);
                 }
             }

@@ -9,10 +9,10 @@ use super::{
     aggregate::aggregate,
     model::{BindingName, Objects, RoleName, Rule, Subject},
 };
-use std::{
-    collections::{HashMap, HashSet},
-    sync::Arc,
-};
+use std::{collections::HashSet, sync::Arc};
+
+/// Asked once for every group of a caller; seeded, but much quicker than the standard one.
+pub(super) type HashMap<K, V> = std::collections::HashMap<K, V, foldhash::fast::RandomState>;
 
 /// The rules of one snapshot: ask [`Rules::decide`].
 #[derive(Debug, Default)]
@@ -45,6 +45,8 @@ pub struct Counts {
 pub(super) type Word = u32;
 /// `*`, which matches anything in most lists.
 pub(super) const STAR: Word = 0;
+/// The empty string, which is never looked up.
+pub(super) const EMPTY: Word = 1;
 /// A string that no rule mentions.
 pub(super) const UNHEARD: Word = Word::MAX;
 
@@ -135,44 +137,33 @@ pub(super) fn has(list: &[Word], word: Word) -> bool {
     list.first() == Some(&STAR) || word != UNHEARD && list.binary_search(&word).is_ok()
 }
 
-/// A sorted multimap in two allocations.
+/// A sorted multimap in one piece of memory.
 #[derive(Debug)]
-pub(super) struct Table<T> {
-    /// A key and the end of its values.
-    ends: Box<[(u32, u32)]>,
-    values: Box<[T]>,
-}
+pub(super) struct Table<T>(Box<[(u32, T)]>);
 
 impl<T> Table<T> {
     fn new(mut pairs: Vec<(u32, T)>) -> Self {
         pairs.sort_by_key(|&(key, _)| key);
-        let mut ends: Vec<(u32, u32)> = Vec::new();
-        let mut values = Vec::with_capacity(pairs.len());
-        for (key, value) in pairs {
-            values.push(value);
-            let end = number(values.len());
-            match ends.last_mut() {
-                Some(last) if last.0 == key => last.1 = end,
-                _ => ends.push((key, end)),
-            }
-        }
-        Self { ends: ends.into(), values: values.into() }
+        Self(pairs.into())
     }
 
-    pub(super) fn get(&self, key: u32) -> &[T] {
-        match self.ends.binary_search_by_key(&key, |&(k, _)| k) {
-            Ok(i) => self.values_of(i),
-            Err(_) => &[],
-        }
+    /// The pairs of one key, in the order they were given.
+    pub(super) fn get(&self, key: u32) -> &[(u32, T)] {
+        let from = self.0.partition_point(|&(k, _)| k < key);
+        let rest = self.0.get(from..).unwrap_or_default();
+        let len = match rest {
+            // Mostly there is none or one.
+            [] => 0,
+            [(k, _), ..] if *k != key => 0,
+            [_, (k, _), ..] if *k != key => 1,
+            _ => rest.partition_point(|&(k, _)| k <= key),
+        };
+        rest.get(..len).unwrap_or_default()
     }
 
-    pub(super) fn iter(&self) -> impl Iterator<Item = (u32, &[T])> {
-        self.ends.iter().enumerate().map(|(i, &(key, _))| (key, self.values_of(i)))
-    }
-
-    fn values_of(&self, i: usize) -> &[T] {
-        let start = if i == 0 { 0 } else { self.ends[i - 1].1 };
-        &self.values[start as usize..self.ends[i].1 as usize]
+    /// The pairs of every key.
+    pub(super) fn iter(&self) -> impl Iterator<Item = &[(u32, T)]> {
+        self.0.chunk_by(|a, b| a.0 == b.0)
     }
 }
 
@@ -188,7 +179,7 @@ impl Rules {
         };
         let mut words = Words::new();
         let mut roles = Vec::with_capacity(objects.roles.len());
-        let mut by_name: HashMap<RoleName, u32> = HashMap::with_capacity(objects.roles.len());
+        let mut by_name: HashMap<RoleName, u32> = HashMap::default();
         for role in objects.roles {
             by_name.insert(role.name, number(roles.len()));
             roles.push(RoleIndex::new(role.rules.into(), true, &mut words));
@@ -267,7 +258,7 @@ struct Words(HashMap<Box<str>, Word>);
 
 impl Words {
     fn new() -> Self {
-        Self(HashMap::from([("*".into(), STAR)]))
+        Self([("*".into(), STAR), ("".into(), EMPTY)].into_iter().collect())
     }
 
     fn word(&mut self, text: &str) -> Word {
@@ -303,11 +294,8 @@ impl Holders {
             let mut seen = HashSet::new();
             grants.retain(|(scope, grant)| seen.insert((*scope, grant.role)));
             let grants = Table::new(grants);
-            let many = grants
-                .iter()
-                .filter(|(_, g)| g.len() > MANY)
-                .map(|(s, g)| (s, Many::new(g, roles)))
-                .collect();
+            let many =
+                grants.iter().filter(|g| g.len() > MANY).map(|g| (g[0].0, Many::new(g, roles))).collect();
             Holder { grants, many }
         };
         self.0.into_iter().map(|(name, grants)| (name.into(), holder(grants))).collect()
@@ -315,12 +303,11 @@ impl Holders {
 }
 
 impl Many {
-    fn new(grants: &[Grant], roles: &[RoleIndex]) -> Self {
+    fn new(grants: &[(Scope, Grant)], roles: &[RoleIndex]) -> Self {
         let (mut mentions, mut prefixes) = (Vec::new(), Vec::new());
-        for (i, role) in
-            grants.iter().enumerate().filter_map(|(i, g)| Some((number(i), roles.get(g.role as usize)?)))
-        {
-            let words = role.resources.iter().chain(role.paths.iter()).map(|(word, _)| word);
+        for (i, (_, grant)) in grants.iter().enumerate() {
+            let (i, Some(role)) = (number(i), roles.get(grant.role as usize)) else { continue };
+            let words = role.resources.iter().chain(role.paths.iter()).map(|pairs| pairs[0].0);
             mentions.extend(words.map(|word| (word, i)));
             prefixes.extend((!role.prefixes.is_empty()).then_some(i));
         }
