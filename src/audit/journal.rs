@@ -70,8 +70,9 @@ struct State {
     appended: u64,
     /// Bytes in the buffer, with the writer, and held for last events.
     used: usize,
-    /// Bytes of strangers in the buffer, and in the current segment.
-    strangers_queued: u64,
+    /// Bytes of strangers in the buffer, with the writer, and in the current segment.
+    strangers_buffer: u64,
+    strangers_writer: u64,
     strangers_segment: u64,
     /// The writer sleeps until told.
     idle: bool,
@@ -176,10 +177,11 @@ impl Journal {
         let fits = !state.closing
             && state.failing.is_none()
             && state.used + line.len() <= self.shared.capacity
-            && state.strangers_queued + size <= self.shared.capacity as u64 / STRANGERS
+            && state.strangers_buffer + state.strangers_writer + size
+                <= self.shared.capacity as u64 / STRANGERS
             && state.strangers_segment + size <= max_segment / STRANGERS;
         if fits {
-            state.strangers_queued += size;
+            state.strangers_buffer += size;
             state.strangers_segment += size;
             self.shared.append(state, line);
         }
@@ -343,7 +345,7 @@ impl Writer {
         }
         state.lingering = false;
         state.urgent = false;
-        state.strangers_queued = 0;
+        state.strangers_writer = std::mem::take(&mut state.strangers_buffer);
         if batch.capacity() > SPARE {
             *batch = Vec::new();
         }

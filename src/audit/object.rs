@@ -6,7 +6,7 @@
 //! ```
 //!
 //! Omitted are, whatever the policy says: what belongs to secrets, service account tokens and token reviews; any object that
-//! is a Secret or holds one (`secret`); what is not JSON, such as protobuf, CBOR and most YAML (`encoding`); what is larger than the
+//! is a Secret or holds one (`secret`); what is neither JSON nor YAML, such as protobuf and CBOR (`encoding`); what is larger than the
 //! configured cap, before or after gunzip (`size`); what is nested more deeply than common readers can follow (`depth`);
 //! and what the queue had no room for (`room`). A JSON text keeps its numbers and its key order; only white space between
 //! tokens goes, `managedFields` when the policy asks, and halves of surrogate pairs become U+FFFD as in Go.
@@ -198,6 +198,10 @@ impl<'a> Scan<'a> {
                 let end = self.rest.find([',', '}', ']', ' ', '\t', '\r', '\n']).unwrap_or(self.rest.len());
                 let (token, rest) = self.rest.split_at(end);
                 self.rest = rest;
+                // Beyond what a double holds, readers disagree or give up.
+                if token.len() > 300 || !token.starts_with(['t', 'f']) && token.contains(['e', 'E']) {
+                    token.parse().ok().filter(|n: &f64| n.is_finite()).ok_or(Omitted::Encoding)?;
+                }
                 self.emit(token);
                 Ok(())
             }

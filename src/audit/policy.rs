@@ -287,7 +287,8 @@ impl Reader<'_> {
             .collect();
         let namespaces = self.texts(&map, at, "namespaces");
         let urls = self.texts(&map, at, "nonResourceURLs");
-        if !urls.is_empty() && !(resources.is_empty() && namespaces.is_empty()) {
+        let about_resources = !resources.is_empty() || !namespaces.is_empty();
+        if about_resources && !urls.is_empty() {
             self.fault(
                 &format!("{at}.nonResourceURLs"),
                 "a rule is either about resources and namespaces or about other URLs",

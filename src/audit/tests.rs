@@ -82,8 +82,9 @@ pub(super) const METADATA: &str = "{apiVersion: audit.k8s.io/v1, kind: Policy, r
 
 /// A record in a folder of its own.
 struct Record {
-    folder: Folder,
     audit: Arc<Audit>,
+    // Goes last, so that the journal ends in a folder that is there.
+    folder: Folder,
 }
 
 impl Record {

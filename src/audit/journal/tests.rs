@@ -1,1 +1,111 @@
+use super::*;
+use crate::audit::tests::Folder;
+use segment::Keep;
+use std::fs;
 
+const KEEP: Keep =
+    Keep { max_size: 1 << 20, rotate_every: None, max_age: None, max_backups: None, max_total_size: None };
+
+fn journal(folder: &Folder, capacity: usize) -> Journal {
+    let (segments, _) = Segments::open(&folder.0, KEEP).unwrap();
+    Journal::start(segments, capacity, OnFailure::Refuse, Metrics::unregistered(), Box::new(|_, _| {}))
+        .unwrap()
+}
+
+fn written(folder: &Folder) -> String {
+    let names = segment::names(&folder.0).unwrap();
+    names.iter().map(|n| fs::read_to_string(folder.0.join(n)).unwrap()).collect()
+}
+
+#[test]
+fn chunks_end_between_lines() {
+    let rows = [
+        ("", 4, 0),
+        ("ab\n", 4, 3),
+        ("ab\ncd\n", 4, 3),
+        ("ab\ncd\n", 6, 6),
+        ("abcdef\ngh\n", 4, 7),
+        ("abcdef", 4, 6),
+    ];
+    for (lines, most, want) in rows {
+        assert_eq!(whole_lines(lines.as_bytes(), most), want, "{lines:?}");
+    }
+}
+
+#[tokio::test]
+async fn waiting_ends_when_the_line_is_in_the_file() {
+    let folder = Folder::new();
+    let journal = journal(&folder, 1 << 20);
+    for i in 0..100 {
+        let line = format!("{i}\n");
+        let mark = journal.reserve(line.as_bytes(), 0).unwrap();
+        journal.written(mark).await.unwrap();
+        assert!(written(&folder).ends_with(&line));
+    }
+    journal.written(Mark(0)).await.unwrap();
+    journal.flush().await.unwrap();
+}
+
+#[test]
+fn many_writers_lose_and_mix_nothing() {
+    let folder = Folder::new();
+    let journal = journal(&folder, 64 << 20);
+    let (writers, lines) = (4, 5000);
+    std::thread::scope(|scope| {
+        for writer in 0..writers {
+            let journal = &journal;
+            scope.spawn(move || {
+                for i in 0..lines {
+                    let first = format!("{writer} {i} first\n");
+                    journal.reserve(first.as_bytes(), 100).unwrap();
+                    journal.append(format!("{writer} {i} last {}\n", "x".repeat(100)).as_bytes(), 100);
+                }
+            });
+        }
+    });
+    assert_eq!(journal.close(), 0);
+    assert_eq!(journal.used(), 0);
+    let text = written(&folder);
+    assert!(segment::names(&folder.0).unwrap().len() > 1);
+    assert_eq!(text.lines().count(), writers * lines * 2);
+    let mut next = vec![0; writers];
+    for line in text.lines() {
+        let mut words = line.split(' ');
+        let writer: usize = words.next().unwrap().parse().unwrap();
+        let i: usize = words.next().unwrap().parse().unwrap();
+        assert_eq!(i, next[writer] / 2, "{line}");
+        assert_eq!(words.next().unwrap(), if next[writer] % 2 == 0 { "first" } else { "last" });
+        next[writer] += 1;
+    }
+}
+
+#[test]
+fn room_is_held_and_given_back() {
+    let folder = Folder::new();
+    let journal = journal(&folder, 1000);
+    journal.reserve(b"", 600).unwrap();
+    assert_eq!(journal.reserve(b"", 401).unwrap_err().0, "its queue is full");
+    assert!(journal.hold(400));
+    assert!(!journal.hold(1));
+    journal.append(b"x\n", 1000);
+    assert!(journal.used() <= 2);
+    assert_eq!(journal.close(), 0);
+    assert_eq!(journal.used(), 0);
+}
+
+#[test]
+fn the_journals_own_lines_are_written_now_and_then() {
+    let folder = Folder::new();
+    let (segments, _) = Segments::open(&folder.0, KEEP).unwrap();
+    let summaries = |at_end: bool, out: &mut Vec<u8>| {
+        if at_end {
+            out.extend_from_slice(b"summary\n");
+        }
+    };
+    let journal =
+        Journal::start(segments, 1 << 20, OnFailure::Refuse, Metrics::unregistered(), Box::new(summaries))
+            .unwrap();
+    journal.try_append(b"line\n");
+    journal.close();
+    assert_eq!(written(&folder), "line\nsummary\n");
+}

@@ -1,2 +1,317 @@
 //! What becomes of events when there is no room or no disk.
+
 use super::*;
+
+/// A record whose disk fails while `broken` is set.
+mod disk {
+    use super::*;
+    use crate::audit::journal::segment::Sink;
+    use std::{
+        io::{self, Write},
+        sync::atomic::AtomicBool,
+    };
+
+    #[derive(Clone, Default)]
+    pub(super) struct Disk {
+        pub(super) broken: Arc<AtomicBool>,
+        pub(super) stuck: Arc<std::sync::Mutex<()>>,
+    }
+
+    struct Faulty(Disk, fs::File);
+
+    impl Write for Faulty {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            drop(self.0.stuck.lock().unwrap());
+            if self.0.broken.load(Ordering::SeqCst) {
+                return Err(io::ErrorKind::StorageFull.into());
+            }
+            // Never more than a part, as a disk that is nearly full does.
+            self.1.write(&bytes[..bytes.len().min(100)])
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Sink for Faulty {
+        fn sync(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    impl Disk {
+        pub(super) fn record(&self, change: impl FnOnce(&mut Config)) -> Record {
+            let folder = Folder::new();
+            let mut config = Config::new(&folder.0, Policy::parse(METADATA).unwrap());
+            change(&mut config);
+            let keep = segment::Keep {
+                max_size: config.max_size,
+                rotate_every: None,
+                max_age: None,
+                max_backups: None,
+                max_total_size: None,
+            };
+            let (mut segments, _) = Segments::open(&config.dir, keep).unwrap();
+            let disk = self.clone();
+            segments.set_create(Box::new(move |path| {
+                Ok(Box::new(Faulty(disk.clone(), fs::File::create_new(path)?)))
+            }));
+            let key = hmac::Key::new(hmac::HMAC_SHA256, &[0; 32]);
+            let audit = Audit::with_segments(config, segments, None, key, Metrics::unregistered()).unwrap();
+            Record { folder, audit }
+        }
+
+        pub(super) fn break_down(&self) {
+            self.broken.store(true, Ordering::SeqCst);
+        }
+
+        pub(super) fn mend(&self) {
+            self.broken.store(false, Ordering::SeqCst);
+        }
+    }
+}
+
+use disk::Disk;
+
+impl Record {
+    fn try_begin(&self, method: &str, target: &str) -> (Trail, Result<(), Unkept>) {
+        let (mut trail, parts) = self.open(method, target);
+        let begun = trail.begin_as(&alice(), "token-file", &Asked::parse(&parts).unwrap());
+        (trail, begun)
+    }
+
+    /// Until the writer has noticed.
+    async fn until(&self, healthy: bool) {
+        while self.audit.healthy().is_ok() != healthy {
+            tokio::time::sleep(Duration::from_millis(1)).await;
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_failing_disk_refuses_and_loses_nothing() {
+    let disk = Disk::default();
+    let record = disk.record(|_| {});
+    let mut open = record.begin("GET", "/api/v1/pods");
+    record.audit.flush().await.unwrap();
+    disk.break_down();
+    // Whoever waits for the disk is told, and so is everybody who comes later.
+    let mut waiting = record.begin("DELETE", "/api/v1/namespaces/a/pods/p");
+    let refused = waiting.kept().await.unwrap_err();
+    assert_eq!(refused.to_string(), "the audit record cannot be kept: its disk fails");
+    waiting.refused(&Status::unavailable("x", None));
+    drop(waiting);
+    record.until(false).await;
+    let (mut late, begun) = record.try_begin("GET", "/api/v1/nodes");
+    begun.unwrap_err();
+    late.refused(&Status::unavailable("x", None));
+    drop(late);
+    record.audit.flush().await.unwrap_err();
+    assert!(record.audit.healthy().unwrap_err().starts_with("the audit journal cannot be written: "));
+    // An open request ends as if nothing were wrong.
+    open.started(200, &as_json());
+    open.complete(End::default());
+    disk.mend();
+    record.until(true).await;
+    drop(record.begin("GET", "/version"));
+    let events = record.events();
+    let row = |e: &Value| {
+        format!(
+            "{} {} {}",
+            e["verb"].as_str().unwrap(),
+            e["stage"].as_str().unwrap(),
+            e["responseStatus"]["code"]
+        )
+    };
+    let rows: Vec<_> = events.iter().map(row).collect();
+    assert_eq!(
+        rows,
+        [
+            "list RequestReceived null",
+            "delete RequestReceived null",
+            "delete ResponseComplete 503",
+            "list RequestReceived null",
+            "list ResponseComplete 503",
+            "list ResponseComplete 200",
+            "get RequestReceived null",
+            "get ResponseComplete 200",
+        ]
+    );
+    assert_eq!((record.audit.metrics.rejected.get(), record.audit.metrics.lost.get()), (2, 0));
+}
+
+#[tokio::test]
+async fn open_forwards_and_tells_what_was_lost() {
+    let disk = Disk::default();
+    let record = disk.record(|c| {
+        c.on_failure = OnFailure::Open;
+        c.queue_size = 1 << 20;
+        c.max_request_object = 1 << 10;
+        c.max_response_object = 1 << 10;
+    });
+    disk.break_down();
+    let mut first = record.begin("DELETE", "/api/v1/namespaces/a/pods/p");
+    first.kept().await.unwrap();
+    record.until(false).await;
+    drop(first);
+    let mut lost = 0;
+    while lost < 10 {
+        let (mut trail, begun) = record.try_begin("DELETE", "/api/v1/namespaces/a/pods/p");
+        begun.unwrap();
+        trail.kept().await.unwrap();
+        drop(trail);
+        lost = record.audit.metrics.lost.get();
+    }
+    disk.mend();
+    record.until(true).await;
+    record.audit.flush().await.unwrap();
+    drop(record.begin("GET", "/version"));
+    let events = record.events();
+    let told: Vec<u64> =
+        events.iter().filter_map(|e| e["annotations"]["gatelog.dev/lost"].as_str()?.parse().ok()).collect();
+    assert_eq!(told.iter().sum::<u64>(), lost);
+    assert_eq!(record.audit.metrics.events.get(), (events.len() - told.len()) as u64 + lost);
+}
+
+#[tokio::test]
+async fn a_full_queue_refuses_the_new_and_keeps_the_old() {
+    let disk = Disk::default();
+    let record = disk.record(|c| {
+        c.queue_size = 1 << 20;
+        c.max_request_object = 1 << 10;
+        c.max_response_object = 1 << 10;
+    });
+    let stuck = disk.stuck.lock().unwrap();
+    let mut watches = Vec::new();
+    let refused = loop {
+        let (trail, begun) = record.try_begin("GET", "/api/v1/pods?watch=1");
+        match begun {
+            Ok(()) => watches.push(trail),
+            Err(refused) => break refused,
+        }
+    };
+    assert_eq!(refused.0, "its queue is full");
+    assert!(watches.len() > 300, "{}", watches.len());
+    let used = record.audit.journal.used();
+    assert!(used <= 1 << 20, "{used}");
+    drop(stuck);
+    for mut watch in watches.drain(..) {
+        watch.started(200, &as_json());
+        watch.complete(End::default());
+    }
+    let kept = record.audit.metrics.events.get() - record.audit.metrics.lost.get();
+    let told = u64::from(record.audit.metrics.lost.get() > 0);
+    assert_eq!(record.events().len() as u64, kept + told);
+}
+
+#[tokio::test]
+async fn a_body_without_room_is_refused_or_said() {
+    for (on_failure, forwarded) in [(OnFailure::Refuse, false), (OnFailure::Open, true)] {
+        let folder = Folder::new();
+        let mut config = Config::new(&folder.0, Policy::parse(EVERYTHING).unwrap());
+        (config.queue_size, config.on_failure) = (1 << 20, on_failure);
+        let audit = Audit::start(config, &Registry::new()).unwrap();
+        let record = Record { folder, audit };
+        let body = Bytes::from(format!("{{\"a\":\"{}\"}}", "x".repeat(200 << 10)));
+        let mut open = Vec::new();
+        for _ in 0..6 {
+            let mut trail = record.begin("POST", "/api/v1/namespaces/a/pods");
+            trail.request(&as_json(), &body);
+            open.push((trail.kept().await.is_ok(), trail));
+        }
+        assert!(open[0].0);
+        assert!(open.iter().all(|(kept, _)| *kept) == forwarded);
+        // The answers get what is left, and those without room say so.
+        for (_, trail) in &mut open {
+            trail.started(201, &as_json());
+            trail.tee(&body);
+        }
+        drop(open);
+        let events = record.events();
+        let count = |key: &str| events.iter().filter(|e| e[key]["gatelog.dev/omitted"] == "room").count();
+        assert!(count("requestObject") > 0 && count("responseObject") > 0);
+    }
+}
+
+#[tokio::test]
+async fn strangers_have_a_tenth_of_the_queue_at_most() {
+    let disk = Disk::default();
+    let record = disk.record(|c| {
+        c.queue_size = 1 << 20;
+        c.max_request_object = 1 << 10;
+        c.max_response_object = 1 << 10;
+    });
+    let stuck = disk.stuck.lock().unwrap();
+    let (parts, ()) = http::Request::builder().uri("/api").body(()).unwrap().into_parts();
+    for i in 0..2000_u32 {
+        let peer = (std::net::Ipv4Addr::from(i), 1);
+        let mut trail = record.audit.open(peer.into(), &parts);
+        trail.refused(&Status::unauthorized());
+    }
+    assert!(record.audit.journal.used() < 120 << 10);
+    assert!(record.audit.metrics.suppressed.get() > 1000);
+    drop(stuck);
+    drop(record.begin("GET", "/api/v1/pods"));
+    let told: u64 = record
+        .events()
+        .iter()
+        .filter_map(|e| e["annotations"]["gatelog.dev/suppressed"].as_str()?.parse::<u64>().ok())
+        .sum();
+    assert_eq!(told, record.audit.metrics.suppressed.get());
+}
+
+#[test]
+fn two_processes_cannot_share_a_folder() {
+    let record = Record::new(METADATA);
+    let config = Config::new(&record.folder.0, Policy::parse(METADATA).unwrap());
+    let error = Audit::start(config.clone(), &Registry::new()).unwrap_err();
+    assert!(matches!(&error, Error::Folder(FolderError::Taken(dir)) if *dir == record.folder.0), "{error}");
+    record.audit.shutdown().unwrap();
+    drop(Audit::start(config, &Registry::new()).unwrap());
+}
+
+#[test]
+fn what_a_crash_tore_is_ended_and_told() {
+    let folder = Folder::new();
+    let torn = "audit-20260102T030405.678Z-00000007.jsonl";
+    fs::write(folder.0.join(torn), "{\"kind\":\"Event\"}\n{\"kind\":\"Ev").unwrap();
+    let config = Config::new(&folder.0, Policy::parse(METADATA).unwrap());
+    let audit = Audit::start(config, &Registry::new()).unwrap();
+    audit.shutdown().unwrap();
+    assert_eq!(fs::read_to_string(folder.0.join(torn)).unwrap(), "{\"kind\":\"Event\"}\n{\"kind\":\"Ev\n");
+    let names = journal::segment::names(&folder.0).unwrap();
+    assert_eq!(names.len(), 2);
+    assert!(names[1].ends_with("-00000008.jsonl"), "{names:?}");
+    let note: Value = serde_json::from_str(&fs::read_to_string(folder.0.join(&names[1])).unwrap()).unwrap();
+    assert_eq!(
+        note["annotations"]["gatelog.dev/torn"],
+        format!("{torn}: its last line was cut off after 11 bytes")
+    );
+}
+
+#[test]
+fn after_the_end_events_are_counted_as_lost() {
+    let record = Record::new(METADATA);
+    let open = record.begin("GET", "/api/v1/pods");
+    record.audit.shutdown().unwrap();
+    drop(open);
+    let (_late, begun) = record.try_begin("GET", "/api/v1/pods");
+    assert_eq!(begun.unwrap_err().0, "the gate is stopping");
+    assert!(record.audit.metrics.lost.get() >= 2);
+    assert!(matches!(record.audit.shutdown(), Ok(())), "a second stop does nothing");
+}
+
+#[test]
+fn senseless_values_are_refused() {
+    let folder = Folder::new();
+    let mut config = Config::new(&folder.0, Policy::parse(METADATA).unwrap());
+    assert!(config.faults().is_empty());
+    config.max_size = 1;
+    config.queue_size = 0;
+    config.rotate_every = Some(Duration::ZERO);
+    config.max_total_size = Some(0);
+    let keys: Vec<_> = config.faults().iter().map(ToString::to_string).collect();
+    assert_eq!(keys.len(), 6, "{keys:?}");
+    assert!(Audit::start(config, &Registry::new()).is_err());
+}
