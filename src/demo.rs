@@ -1,8 +1,30 @@
 //! `gatelog demo`, and the upstream of the tests: a small in-memory API server and what stands around it. Not a product.
 
+mod admit;
 pub mod answer;
+pub mod apiserver;
+mod apply;
+mod caller;
+mod controllers;
+mod discovery;
+pub mod fault;
+mod form;
+mod kinds;
 pub mod kubelet;
+mod openapi;
+mod patch;
 pub mod pki;
+mod reviews;
+mod route;
+mod schema;
+mod selector;
 pub mod shell;
 pub mod spdy;
+mod store;
+mod table;
+mod value;
+mod verbs;
+mod watch;
 pub mod websocket;
+pub mod world;
+mod write;

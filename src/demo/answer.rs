@@ -5,10 +5,17 @@
 use bytes::Bytes;
 use http::{HeaderValue, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Full, combinators::UnsyncBoxBody};
+use hyper::body::{Body, Frame};
 use serde_json::{Map, Value, json};
+use std::{
+    io,
+    pin::Pin,
+    task::{Context, Poll},
+};
+use tokio::sync::mpsc;
 
 /// Any body: a page, a watch, a log that is followed, a fault. An error cuts the connection.
-pub type DemoBody = UnsyncBoxBody<Bytes, std::io::Error>;
+pub type DemoBody = UnsyncBoxBody<Bytes, io::Error>;
 /// A whole answer.
 pub type Answer = Response<DemoBody>;
 
@@ -27,6 +34,8 @@ pub struct Failure {
     pub plain: bool,
     /// Seconds, as a header.
     pub retry_after: Option<u32>,
+    /// `X-Content-Type-Options: nosniff`; plain text has it anyway.
+    pub nosniff: bool,
 }
 
 /// A group and a plural, as failures name them: `pods`, `deployments.apps`.
@@ -101,7 +110,15 @@ impl Cause {
 impl Failure {
     /// A Status with these three and no details.
     pub fn new(code: u16, reason: &'static str, message: impl Into<String>) -> Self {
-        Self { code, reason, message: message.into(), details: None, plain: false, retry_after: None }
+        Self {
+            code,
+            reason,
+            message: message.into(),
+            details: None,
+            plain: false,
+            retry_after: None,
+            nosniff: false,
+        }
     }
 
     /// The same with `details`.
@@ -237,12 +254,13 @@ impl Failure {
     /// The answer.
     pub fn answer(&self) -> Answer {
         let mut answer = if self.plain {
-            let mut answer = text(self.code, self.message.clone());
-            answer.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
-            answer
+            text(self.code, self.message.clone())
         } else {
             json_answer(self.code, &self.status())
         };
+        if self.plain || self.nosniff {
+            answer.headers_mut().insert(header::X_CONTENT_TYPE_OPTIONS, HeaderValue::from_static("nosniff"));
+        }
         if let Some(seconds) = self.retry_after {
             answer.headers_mut().insert(header::RETRY_AFTER, seconds.into());
         }
@@ -273,6 +291,23 @@ pub fn typed(code: u16, media: &'static str, body: impl Into<Bytes>) -> Answer {
     *answer.status_mut() = StatusCode::from_u16(code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     answer.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(media));
     answer
+}
+
+/// A body whose pieces are sent one by one; it ends with the sender, or with the error that is sent.
+pub fn channel() -> (mpsc::Sender<io::Result<Bytes>>, DemoBody) {
+    let (sender, receiver) = mpsc::channel(16);
+    (sender, Pieces(receiver).boxed_unsync())
+}
+
+struct Pieces(mpsc::Receiver<io::Result<Bytes>>);
+
+impl Body for Pieces {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        self.0.poll_recv(cx).map(|piece| piece.map(|p| p.map(Frame::data)))
+    }
 }
 
 #[cfg(test)]

@@ -1,0 +1,164 @@
+//! In which form a client wants objects: as they are, as tables, or their metadata alone.
+
+use super::{
+    answer::Failure,
+    kinds::Kind,
+    table::{self, Include},
+    value::text,
+};
+use http::{HeaderMap, header};
+use serde_json::{Value, json};
+
+/// The form of an answer.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Form {
+    /// The objects.
+    Json,
+    /// `meta.k8s.io` Table of this version.
+    Table(&'static str),
+    /// PartialObjectMetadata or its list.
+    Partial,
+}
+
+impl Form {
+    /// The first clause of `Accept` that can be served. Protobuf cannot: clients that prefer it accept JSON, too.
+    pub(super) fn negotiate(headers: &HeaderMap) -> Result<Self, Failure> {
+        let Some(accept) = headers.get(header::ACCEPT) else { return Ok(Self::Json) };
+        let accept = accept.to_str().map_err(|_| Failure::not_acceptable())?;
+        if accept.trim().is_empty() {
+            return Ok(Self::Json);
+        }
+        accept.split(',').find_map(Self::of_clause).ok_or_else(Failure::not_acceptable)
+    }
+
+    fn of_clause(clause: &str) -> Option<Self> {
+        let mut parts = clause.split(';').map(str::trim);
+        if !matches!(parts.next(), Some("application/json" | "application/*" | "*/*")) {
+            return None;
+        }
+        let (mut to, mut group, mut version) = ("", "", "");
+        for parameter in parts {
+            match parameter.split_once('=') {
+                Some(("as", v)) => to = v,
+                Some(("g", v)) => group = v,
+                Some(("v", v)) => version = v,
+                _ => {}
+            }
+        }
+        match (to, group, version) {
+            ("", _, _) => Some(Self::Json),
+            ("Table", "meta.k8s.io", "v1") => Some(Self::Table("meta.k8s.io/v1")),
+            ("Table", "meta.k8s.io", "v1beta1") => Some(Self::Table("meta.k8s.io/v1beta1")),
+            ("PartialObjectMetadata" | "PartialObjectMetadataList", "meta.k8s.io", "v1") => {
+                Some(Self::Partial)
+            }
+            _ => None,
+        }
+    }
+
+    /// One object.
+    pub(super) fn one(self, kind: &Kind, object: &Value, include: Include) -> Value {
+        match self {
+            Self::Json => object.clone(),
+            Self::Partial => table::partial(object),
+            Self::Table(version) => {
+                let metadata = json!({"resourceVersion": text(object, "/metadata/resourceVersion")});
+                table_of(version, kind, &metadata, &[object], include, true)
+            }
+        }
+    }
+
+    /// A list.
+    pub(super) fn list(self, kind: &Kind, metadata: &Value, objects: &[&Value], include: Include) -> Value {
+        match self {
+            Self::Json => {
+                let bare = |o: &&Value| {
+                    let mut o = Value::clone(o);
+                    super::value::remove(&mut o, "/kind");
+                    super::value::remove(&mut o, "/apiVersion");
+                    o
+                };
+                json!({"kind": format!("{}List", kind.kind), "apiVersion": kind.api_version(), "metadata": metadata,
+                    "items": objects.iter().map(bare).collect::<Vec<_>>()})
+            }
+            Self::Partial => {
+                let items: Vec<Value> = objects.iter().map(|o| table::partial(o)).collect();
+                json!({"kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1", "metadata": metadata,
+                    "items": items})
+            }
+            Self::Table(version) => table_of(version, kind, metadata, objects, include, true),
+        }
+    }
+
+    /// One object of a watch; a table's columns come with the first event only.
+    pub(super) fn event(self, kind: &Kind, object: &Value, include: Include, first: bool) -> Value {
+        match self {
+            Self::Table(version) => {
+                let metadata = json!({"resourceVersion": text(object, "/metadata/resourceVersion")});
+                table_of(version, kind, &metadata, &[object], include, first)
+            }
+            other => other.one(kind, object, include),
+        }
+    }
+
+    /// A bookmark's object.
+    pub(super) fn bookmark(self, kind: &Kind, version: u64, last_initial: bool) -> Value {
+        let mut metadata = json!({"resourceVersion": version.to_string(), "creationTimestamp": null});
+        if last_initial {
+            super::value::set(&mut metadata, "/annotations/k8s.io~1initial-events-end", "true");
+        }
+        match self {
+            Self::Json => json!({"kind": kind.kind, "apiVersion": kind.api_version(), "metadata": metadata}),
+            Self::Partial => {
+                json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata})
+            }
+            Self::Table(api_version) => {
+                let object = json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata});
+                let list = json!({"resourceVersion": version.to_string()});
+                json!({"kind": "Table", "apiVersion": api_version, "metadata": list, "columnDefinitions": null,
+                    "rows": [{"cells": [], "object": object}]})
+            }
+        }
+    }
+}
+
+fn table_of(
+    version: &str,
+    kind: &Kind,
+    metadata: &Value,
+    objects: &[&Value],
+    include: Include,
+    columns: bool,
+) -> Value {
+    let rows: Vec<Value> = objects.iter().map(|o| table::row(kind, o, include)).collect();
+    json!({"kind": "Table", "apiVersion": version, "metadata": metadata,
+        "columnDefinitions": if columns { table::definitions(kind) } else { Value::Null }, "rows": rows})
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http::HeaderValue;
+
+    #[test]
+    fn accept_headers() {
+        let rows = [
+            ("", Some(Form::Json)),
+            ("*/*", Some(Form::Json)),
+            ("application/vnd.kubernetes.protobuf,application/json", Some(Form::Json)),
+            (
+                "application/json;as=Table;v=v1;g=meta.k8s.io,application/json;as=Table;v=v1beta1;g=meta.k8s.io,application/json",
+                Some(Form::Table("meta.k8s.io/v1")),
+            ),
+            ("application/json;as=Foo;g=x;v=v1, application/json", Some(Form::Json)),
+            ("application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1", Some(Form::Partial)),
+            ("text/html", None),
+            ("application/vnd.kubernetes.protobuf", None),
+        ];
+        for (accept, expected) in rows {
+            let mut headers = HeaderMap::new();
+            headers.insert(header::ACCEPT, HeaderValue::from_static(accept));
+            assert_eq!(Form::negotiate(&headers).ok(), expected, "{accept}");
+        }
+    }
+}

@@ -1,0 +1,358 @@
+//! What the objects look like: one table from which come the OpenAPI documents, the check for unknown fields, and how
+//! lists merge in strategic and server-side patches.
+
+use serde_json::Value;
+use std::sync::LazyLock;
+
+static TEXT: &str = include_str!("schema/schemas.txt");
+static SCHEMAS: LazyLock<Vec<Type>> = LazyLock::new(|| parse(TEXT));
+
+/// A named type.
+#[derive(Debug)]
+pub(super) struct Type {
+    /// Short name, also the kind's name.
+    pub name: &'static str,
+    /// Name in OpenAPI documents.
+    pub definition: String,
+    /// API group of its section.
+    pub group: &'static str,
+    /// Version of its section.
+    pub version: &'static str,
+    /// Has apiVersion, kind and metadata.
+    pub kind: bool,
+    /// Replaced whole by server-side apply.
+    pub atomic: bool,
+    /// One sentence.
+    pub about: &'static str,
+    /// Without those that `kind` adds.
+    pub fields: Vec<Field>,
+}
+
+/// A field of a type.
+#[derive(Debug)]
+pub(super) struct Field {
+    /// JSON name.
+    pub name: &'static str,
+    /// What it holds.
+    pub shape: Shape,
+    /// Must be there.
+    pub required: bool,
+    /// How a list or map merges.
+    pub merge: Merge,
+    /// One sentence.
+    pub about: &'static str,
+}
+
+/// What a value holds.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Shape {
+    String,
+    Int,
+    Int64,
+    Bool,
+    Quantity,
+    IntOrString,
+    Time,
+    MicroTime,
+    Bytes,
+    Any,
+    List(Box<Self>),
+    Map(Box<Self>),
+    Named(&'static str),
+}
+
+/// How lists and maps merge.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Merge {
+    /// Field by field; a list without more is replaced whole.
+    Plain,
+    /// Replaced whole.
+    Atomic,
+    /// A set of scalars.
+    Set,
+    /// A list of objects told apart by these fields.
+    Keys(Vec<&'static str>),
+}
+
+/// A place in an object: what is there, and how it merges.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Spot {
+    /// What is there.
+    pub shape: &'static Shape,
+    /// How it merges.
+    pub merge: &'static Merge,
+    /// True at the root and at embedded objects with their own apiVersion and kind.
+    root: Option<&'static Type>,
+}
+
+static STRING: Shape = Shape::String;
+static ANY: Shape = Shape::Any;
+static METADATA: Shape = Shape::Named("ObjectMeta");
+static PLAIN: Merge = Merge::Plain;
+
+/// All types, in the file's order.
+pub(super) fn types() -> &'static [Type] {
+    &SCHEMAS
+}
+
+/// The type of this kind.
+pub(super) fn kind(group: &str, version: &str, kind: &str) -> Option<&'static Type> {
+    types().iter().find(|t| t.kind && t.name == kind && t.group == group && t.version == version)
+}
+
+/// A type by its short name.
+pub(super) fn named(name: &str) -> Option<&'static Type> {
+    types().iter().find(|t| t.name == name)
+}
+
+impl Type {
+    /// The root of an object of this type.
+    pub(super) fn spot(&'static self) -> Spot {
+        Spot { shape: &ANY, merge: &PLAIN, root: Some(self) }
+    }
+}
+
+impl Spot {
+    /// A place that nothing is known about.
+    pub(super) fn unknown() -> Self {
+        Self { shape: &ANY, merge: &PLAIN, root: None }
+    }
+
+    fn object(&self) -> Option<&'static Type> {
+        match self.shape {
+            Shape::Named(name) => named(name),
+            _ => self.root,
+        }
+    }
+
+    /// The place of a member; None when the type has no such field.
+    pub(super) fn member(&self, name: &str) -> Option<Self> {
+        let plain = |shape| Self { shape, merge: &PLAIN, root: None };
+        if let Some(object) = self.object() {
+            if object.kind {
+                match name {
+                    "apiVersion" | "kind" => return Some(plain(&STRING)),
+                    "metadata" => return Some(plain(&METADATA)),
+                    _ => {}
+                }
+            }
+            let field = object.fields.iter().find(|f| f.name == name)?;
+            return Some(Self { shape: &field.shape, merge: &field.merge, root: None });
+        }
+        match self.shape {
+            Shape::Map(item) => Some(plain(item)),
+            _ => Some(Self::unknown()),
+        }
+    }
+
+    /// The place of a list's items.
+    pub(super) fn item(&self) -> Self {
+        match self.shape {
+            Shape::List(item) => Self { shape: item, merge: &PLAIN, root: None },
+            _ => Self::unknown(),
+        }
+    }
+
+    /// Whether what is here is replaced whole by server-side apply.
+    pub(super) fn is_atomic(&self, value: &Value) -> bool {
+        match value {
+            Value::Object(_) => {
+                *self.merge == Merge::Atomic
+                    || self.object().map_or(*self.shape == Shape::Any && self.root.is_none(), |t| t.atomic)
+            }
+            Value::Array(_) => matches!(self.merge, Merge::Atomic | Merge::Plain),
+            _ => true,
+        }
+    }
+}
+
+/// What is wrong with an object's form.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum Wrong {
+    /// No such field; its path.
+    Unknown(String),
+    /// A value of another JSON type, in the words of Go's decoder.
+    Type(String),
+}
+
+/// Everything that the type `of` does not know about `object`, in order.
+pub(super) fn check(of: &'static Type, object: &Value) -> Vec<Wrong> {
+    let mut wrong = Vec::new();
+    walk(of.spot(), object, "", of.name, &mut wrong);
+    wrong
+}
+
+fn walk(spot: Spot, value: &Value, path: &str, owner: &str, wrong: &mut Vec<Wrong>) {
+    let mismatch = |go: &str| {
+        let found = match value {
+            Value::Bool(_) => "bool".to_owned(),
+            Value::Number(n) if n.is_f64() || matches!(go, "int32" | "int64") => format!("number {n}"),
+            Value::Number(_) => "number".into(),
+            Value::String(_) => "string".into(),
+            Value::Array(_) => "array".into(),
+            Value::Object(_) | Value::Null => "object".into(),
+        };
+        Wrong::Type(format!(
+            "json: cannot unmarshal {found} into Go struct field {owner}.{path} of type {go}"
+        ))
+    };
+    let fits = match (spot.shape, value) {
+        (_, Value::Null) => return,
+        (Shape::String, v) => v.is_string().then_some(()).ok_or("string"),
+        (Shape::Time | Shape::MicroTime, v) => v.is_string().then_some(()).ok_or("v1.Time"),
+        (Shape::Bytes, v) => v.is_string().then_some(()).ok_or("[]uint8"),
+        (Shape::Bool, v) => v.is_boolean().then_some(()).ok_or("bool"),
+        (Shape::Int, v) => v.as_i64().filter(|n| i32::try_from(*n).is_ok()).map(|_| ()).ok_or("int32"),
+        (Shape::Int64, v) => v.as_i64().map(|_| ()).ok_or("int64"),
+        (Shape::Quantity, v) => (v.is_string() || v.is_number()).then_some(()).ok_or("resource.Quantity"),
+        (Shape::IntOrString, v) => (v.is_string() || v.is_i64()).then_some(()).ok_or("intstr.IntOrString"),
+        (Shape::Any, _) if spot.root.is_none() => return,
+        (Shape::List(_), Value::Array(items)) => {
+            for (i, item) in items.iter().enumerate() {
+                walk(spot.item(), item, &format!("{path}[{i}]"), owner, wrong);
+            }
+            Ok(())
+        }
+        (Shape::List(_), _) => Err("[]"),
+        (_, Value::Object(map)) => {
+            let owner = spot.object().map_or(owner, |t| t.name);
+            for (key, item) in map {
+                let at = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+                match spot.member(key) {
+                    Some(spot) => walk(spot, item, &at, owner, wrong),
+                    None => wrong.push(Wrong::Unknown(at)),
+                }
+            }
+            Ok(())
+        }
+        (Shape::Map(_), _) => Err("map[string]string"),
+        (Shape::Named(name), _) => Err(*name),
+        (Shape::Any, _) => Err("object"),
+    };
+    if let Err(go) = fits {
+        wrong.push(mismatch(go));
+    }
+}
+
+fn parse(text: &'static str) -> Vec<Type> {
+    let mut types: Vec<Type> = Vec::new();
+    let (mut prefix, mut group, mut version) = ("", "", "");
+    for line in text.lines().filter(|l| !l.is_empty() && !l.starts_with('#')) {
+        if let Some(section) = line.strip_prefix("@ ") {
+            let (p, gv) = section.split_once(' ').unwrap_or((section, ""));
+            prefix = p;
+            (group, version) = gv.split_once('/').unwrap_or(("", gv));
+            continue;
+        }
+        let (head, about) = line.split_once(" | ").unwrap_or((line, ""));
+        let mut words = head.split_whitespace();
+        let name = words.next().unwrap_or_default();
+        if !line.starts_with(' ') {
+            let flags: Vec<&str> = words.collect();
+            types.push(Type {
+                name,
+                definition: format!("{prefix}.{name}"),
+                group,
+                version,
+                kind: flags.contains(&"kind"),
+                atomic: flags.contains(&"atomic"),
+                about,
+                fields: Vec::new(),
+            });
+            continue;
+        }
+        let shape = shape(words.next().unwrap_or_default());
+        let mut field = Field { name, shape, required: false, merge: Merge::Plain, about };
+        for word in words {
+            match word {
+                "!" => field.required = true,
+                "atomic" => field.merge = Merge::Atomic,
+                "set" => field.merge = Merge::Set,
+                keys => {
+                    let keys = keys.strip_prefix("key=").unwrap_or(keys);
+                    field.merge = Merge::Keys(keys.split(',').collect());
+                }
+            }
+        }
+        if let Some(last) = types.last_mut() {
+            last.fields.push(field);
+        }
+    }
+    types
+}
+
+fn shape(word: &'static str) -> Shape {
+    if let Some(item) = word.strip_prefix("[]") {
+        return Shape::List(Box::new(shape(item)));
+    }
+    if let Some(item) = word.strip_prefix("map(").and_then(|w| w.strip_suffix(')')) {
+        return Shape::Map(Box::new(shape(item)));
+    }
+    match word {
+        "string" => Shape::String,
+        "int" => Shape::Int,
+        "int64" => Shape::Int64,
+        "bool" => Shape::Bool,
+        "quantity" => Shape::Quantity,
+        "intstr" => Shape::IntOrString,
+        "time" => Shape::Time,
+        "microtime" => Shape::MicroTime,
+        "bytes" => Shape::Bytes,
+        "any" => Shape::Any,
+        name => Shape::Named(name),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::demo::kinds::KINDS;
+    use serde_json::json;
+
+    #[test]
+    fn every_name_leads_somewhere() {
+        fn names(shape: &Shape) -> Option<&'static str> {
+            match shape {
+                Shape::Named(name) => Some(name),
+                Shape::List(item) | Shape::Map(item) => names(item),
+                _ => None,
+            }
+        }
+        for t in types() {
+            assert!(!t.about.is_empty(), "{}", t.name);
+            for f in &t.fields {
+                assert!(!f.about.is_empty(), "{}.{}", t.name, f.name);
+                if let Some(name) = names(&f.shape) {
+                    assert!(named(name).is_some(), "{}.{}: {name}", t.name, f.name);
+                }
+            }
+        }
+        for k in KINDS {
+            assert!(kind(k.group, k.version, k.kind).is_some(), "{}", k.kind);
+        }
+    }
+
+    #[test]
+    fn unknown_fields_and_wrong_types_are_found() {
+        let deployment = kind("apps", "v1", "Deployment").unwrap();
+        let rows = [
+            (json!({"spec": {"replicas": 1}, "metadata": {"labels": {"a": "b"}}}), vec![]),
+            (json!({"spec": {"foo": 1}}), vec![Wrong::Unknown("spec.foo".into())]),
+            (
+                json!({"spec": {"template": {"spec": {"containers": [{"nam": 1}]}}}}),
+                vec![Wrong::Unknown("spec.template.spec.containers[0].nam".into())],
+            ),
+            (
+                json!({"spec": {"replicas": "x"}}),
+                vec![Wrong::Type(
+                    "json: cannot unmarshal string into Go struct field DeploymentSpec.spec.replicas of type int32"
+                        .into(),
+                )],
+            ),
+            (json!({"spec": {"strategy": {"rollingUpdate": {"maxSurge": "25%"}}}}), vec![]),
+        ];
+        for (object, expected) in rows {
+            assert_eq!(check(deployment, &object), expected, "{object}");
+        }
+    }
+}

@@ -1,0 +1,198 @@
+//! Subresources, and the reviews.
+
+use super::{Call, Place, body::parse_json, change::delete_options};
+use crate::demo::{
+    answer::{Answer, Failure, GroupResource, json_answer},
+    kinds::{self, Kind, Sub},
+    kubelet,
+    reviews::Known,
+    selector,
+    store::State,
+    value::{int, map, remove, set, text},
+    write::{self, Write},
+};
+use base64::Engine as _;
+use hyper::{body::Incoming, upgrade::OnUpgrade};
+use serde_json::{Value, json};
+use std::sync::Arc;
+
+impl Call<'_> {
+    pub(super) async fn review(&self, place: &Place, body: Incoming) -> Result<Answer, Failure> {
+        self.form()?;
+        let bytes = self.body(body).await?;
+        let review = self.decode(place.kind, &bytes)?;
+        let known = Known {
+            caller: self.caller,
+            rules: self.rules,
+            store: &self.server.store,
+            tokens: &self.server.tokens,
+        };
+        Ok(json_answer(201, &known.answer(place.kind, &place.namespace, review)?))
+    }
+
+    pub(super) async fn subresource(
+        &self,
+        place: &Place,
+        body: Incoming,
+        upgrade: Option<OnUpgrade>,
+    ) -> Result<Answer, Failure> {
+        let sub: &Sub = place.kind.sub(&self.resource.sub).ok_or_else(Failure::no_route)?;
+        let verb = self.asked.verb.as_str();
+        if !sub.verbs.contains(&verb) {
+            return Err(Failure::method_not_allowed());
+        }
+        let (at, namespace, name) = (place.at, &*place.namespace, &*self.resource.name);
+        let live = || self.server.store.read(|s| write::find(s, at, namespace, name));
+        match (sub.name, verb) {
+            ("scale", "get") => Ok(json_answer(200, &scale_of(place.kind, &*live()?))),
+            ("scale", "update") => {
+                let by = self.by()?;
+                let scale = parse_json("Scale", &self.body(body).await?)?;
+                let done = self.server.store.write(|s| self.rescale(s, place, &scale, &by))?;
+                Ok(json_answer(200, &scale_of(place.kind, &done)))
+            }
+            ("status", "get") => self.one(200, place.kind, &*live()?),
+            ("status" | "finalize", "update") => self.update(place, body).await,
+            ("status" | "scale", "patch") => self.patch(place, body).await,
+            ("log" | "exec" | "attach" | "portforward", _) => {
+                if sub.name == "log" {
+                    self.form()?;
+                }
+                let which = match sub.name {
+                    "exec" => kubelet::Sub::Exec,
+                    "attach" => kubelet::Sub::Attach,
+                    "portforward" => kubelet::Sub::PortForward,
+                    _ => kubelet::Sub::Log,
+                };
+                self.server.kubelet.serve(self.parts, upgrade, &*live()?, which)
+            }
+            ("eviction", _) => self.evict(place, &self.body(body).await?),
+            ("binding", _) => self.bind(place, &self.body(body).await?),
+            ("token", _) => self.token(place, &*live()?, &self.body(body).await?),
+            _ => Err(Failure::method_not_allowed()),
+        }
+    }
+
+    pub(super) fn rescale(
+        &self,
+        state: &mut State,
+        place: &Place,
+        scale: &Value,
+        by: &Write,
+    ) -> Result<Arc<Value>, Failure> {
+        let live = write::find(state, place.at, &place.namespace, &self.resource.name)?;
+        let mut scaled = Value::clone(&live);
+        let wanted = int(scale, "/spec/replicas").unwrap_or_default();
+        set(&mut scaled, "/spec/replicas", wanted);
+        remove(&mut scaled, "/metadata/managedFields");
+        let version = text(scale, "/metadata/resourceVersion");
+        if !version.is_empty() {
+            set(&mut scaled, "/metadata/resourceVersion", version);
+        }
+        write::update(state, place.at, "scale", &place.namespace, &self.resource.name, scaled, by)
+    }
+
+    pub(super) fn evict(&self, place: &Place, bytes: &[u8]) -> Result<Answer, Failure> {
+        let eviction = parse_json("Eviction", bytes)?;
+        let mut how = delete_options(eviction.get("deleteOptions").unwrap_or(&json!({})))?;
+        let dry = self.by()?.dry_run;
+        how.dry_run |= dry;
+        let name = &self.resource.name;
+        self.server.store.write(|s| {
+            let pod = write::find(s, place.at, &place.namespace, name)?;
+            let budgets = kinds::by_plural("policy", "poddisruptionbudgets").unwrap_or_default();
+            let spent = s.range(budgets, &place.namespace, None).find(|(_, b)| {
+                let selector = b.pointer("/spec/selector").cloned().unwrap_or_default();
+                selector::label_selector(&selector, &pod)
+                    && int(b, "/status/disruptionsAllowed").unwrap_or_default() <= 0
+            });
+            if let Some(((_, budget), object)) = spent {
+                let text = "Cannot evict pod as it would violate the pod's disruption budget.";
+                let why = format!(
+                    "The disruption budget {budget} needs {} healthy pods and has {} currently",
+                    int(object, "/status/desiredHealthy").unwrap_or_default(),
+                    int(object, "/status/currentHealthy").unwrap_or_default()
+                );
+                return Err(Failure::new(429, "TooManyRequests", text)
+                    .with_details(json!({"causes": [{"reason": "DisruptionBudget", "message": why}]})));
+            }
+            write::delete(s, place.at, &place.namespace, name, &how)
+        })?;
+        Ok(json_answer(
+            201,
+            &json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}),
+        ))
+    }
+
+    pub(super) fn bind(&self, place: &Place, bytes: &[u8]) -> Result<Answer, Failure> {
+        let binding = parse_json("Binding", bytes)?;
+        let by = self.by()?;
+        let name = &self.resource.name;
+        self.server.store.write(|s| {
+            let pod = write::find(s, place.at, &place.namespace, name)?;
+            let node = text(&pod, "/spec/nodeName");
+            if !node.is_empty() {
+                let why = format!("pod {name} is already assigned to node {node:?}");
+                return Err(Failure::conflict(
+                    GroupResource { group: "", resource: "pods/binding" },
+                    name,
+                    &why,
+                ));
+            }
+            let mut bound = Value::clone(&pod);
+            set(&mut bound, "/spec/nodeName", text(&binding, "/target/name"));
+            write::update(s, place.at, "", &place.namespace, name, bound, &by)
+        })?;
+        Ok(json_answer(
+            201,
+            &json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}),
+        ))
+    }
+
+    /// A token that looks like one and opens nothing.
+    pub(super) fn token(&self, place: &Place, account: &Value, bytes: &[u8]) -> Result<Answer, Failure> {
+        let mut request = match self.media() {
+            "application/vnd.kubernetes.protobuf" => json!({"spec": {}}),
+            _ => parse_json("TokenRequest", bytes)?,
+        };
+        let seconds = int(&request, "/spec/expirationSeconds").unwrap_or(3600);
+        let now = jiff::Timestamp::now().as_second();
+        let name = text(account, "/metadata/name");
+        let claims = json!({"iss": "https://kubernetes.default.svc.cluster.local", "iat": now, "exp": now + seconds,
+            "sub": format!("system:serviceaccount:{}:{name}", place.namespace), "aud": ["https://kubernetes.default.svc"],
+            "kubernetes.io": {"namespace": place.namespace, "serviceaccount": {"name": name,
+                "uid": text(account, "/metadata/uid")}}});
+        let part = |v: &[u8]| base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(v);
+        let head = json!({"alg": "RS256", "kid": "demo"}).to_string();
+        let token =
+            [part(head.as_bytes()), part(claims.to_string().as_bytes()), part(write::suffix(48).as_bytes())]
+                .join(".");
+        let expires = jiff::Timestamp::from_second(now + seconds).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
+        let expires = expires.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
+        set(&mut request, "/kind", "TokenRequest");
+        set(&mut request, "/apiVersion", "authentication.k8s.io/v1");
+        set(&mut request, "/metadata/name", name);
+        set(&mut request, "/metadata/namespace", place.namespace.as_str());
+        set(&mut request, "/spec/expirationSeconds", seconds);
+        set(&mut request, "/status", json!({"token": token, "expirationTimestamp": expires}));
+        Ok(json_answer(201, &request))
+    }
+}
+
+/// `autoscaling/v1` Scale of a workload.
+pub(super) fn scale_of(kind: &Kind, object: &Value) -> Value {
+    let mut metadata = json!({});
+    for field in ["name", "namespace", "uid", "resourceVersion", "creationTimestamp"] {
+        set(&mut metadata, &format!("/{field}"), text(object, &format!("/metadata/{field}")));
+    }
+    let labels = map(object, "/spec/selector/matchLabels").or_else(|| map(object, "/spec/selector"));
+    let selector: Vec<String> = labels
+        .filter(|_| !kind.plural.is_empty())
+        .into_iter()
+        .flatten()
+        .filter_map(|(k, v)| Some(format!("{k}={}", v.as_str()?)))
+        .collect();
+    json!({"kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": metadata,
+        "spec": {"replicas": int(object, "/spec/replicas").unwrap_or_default()},
+        "status": {"replicas": int(object, "/status/replicas").unwrap_or_default(), "selector": selector.join(",")}})
+}

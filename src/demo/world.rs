@@ -1,0 +1,119 @@
+//! What the demo's cluster holds when it starts.
+
+use super::{
+    kinds::{self, KINDS},
+    store::Store,
+    value::{set, text},
+    write::{self, Write},
+};
+use crate::codec::yaml;
+use serde_json::{Value, json};
+use std::io;
+
+/// The user that the gate is to the API server.
+pub const GATEWAY_USER: &str = "gatelog";
+/// Members may do everything.
+pub const ADMINS: &str = "demo:admins";
+/// Members may edit in `shop` and look around in `team-a`.
+pub const DEVELOPERS: &str = "demo:developers";
+/// Members may look around everywhere.
+pub const VIEWERS: &str = "demo:viewers";
+
+/// What the demo's users may do, on top of the bootstrap roles: RBAC manifests for the gate and for the API server.
+pub fn rbac_yaml() -> &'static str {
+    include_str!("world/rbac.yaml")
+}
+
+/// What every cluster has: the roles and bindings that the gate ships as its defaults, too.
+static BOOTSTRAP: [&str; 2] =
+    [include_str!("../../policies/rbac/system.yaml"), include_str!("../../policies/rbac/user.yaml")];
+/// Namespaces, a node, and what runs on it.
+static OBJECTS: &str = include_str!("world/objects.yaml");
+
+/// Fills an empty store. `gateway_users` get the right to impersonate.
+pub(super) fn fill(store: &Store, gateway_users: &[String]) -> io::Result<()> {
+    let mut objects = Vec::new();
+    for text in [BOOTSTRAP[0], BOOTSTRAP[1], OBJECTS, rbac_yaml()] {
+        let documents = yaml::documents(text).map_err(io::Error::other)?;
+        objects.extend(documents.into_iter().map(|d| d.value));
+    }
+    objects.extend(gateway(gateway_users));
+    let by = Write { manager: "gatelog-demo".into(), dry_run: false };
+    for object in objects {
+        let group = text(&object, "/apiVersion").split_once('/').map_or("", |(g, _)| g).to_owned();
+        let kind = text(&object, "/kind").to_owned();
+        let at = kinds::by_kind(&group, &kind)
+            .ok_or_else(|| io::Error::other(format!("the demo's world has an unknown kind {kind:?}")))?;
+        let namespace = text(&object, "/metadata/namespace").to_owned();
+        let keep = KINDS.get(at).filter(|k| k.plural == "nodes").and(object.get("status").cloned());
+        store
+            .write(|s| {
+                let made = write::create(s, at, &namespace, object, &by)?;
+                if let Some(status) = keep {
+                    let mut with_status = Value::clone(&made);
+                    set(&mut with_status, "/status", status);
+                    s.put(at, with_status);
+                }
+                Ok(())
+            })
+            .map_err(|f: super::answer::Failure| io::Error::other(f.message))?;
+    }
+    Ok(())
+}
+
+/// The gate's own rights: to impersonate, and nothing else.
+fn gateway(users: &[String]) -> Vec<Value> {
+    let rule = |groups: &str, resources: &[&str]| json!({"apiGroups": [groups], "resources": resources, "verbs": ["impersonate"]});
+    let subjects: Vec<Value> = users
+        .iter()
+        .map(|u| json!({"kind": "User", "name": u, "apiGroup": "rbac.authorization.k8s.io"}))
+        .collect();
+    let typed = |kind: &str| {
+        json!({"apiVersion": "rbac.authorization.k8s.io/v1", "kind": kind,
+        "metadata": {"name": "gatelog:gateway"}})
+    };
+    let (mut role, mut binding) = (typed("ClusterRole"), typed("ClusterRoleBinding"));
+    set(
+        &mut role,
+        "/rules",
+        json!([
+            rule("", &["users", "groups", "serviceaccounts"]),
+            rule("authentication.k8s.io", &["uids", "userextras/*"])
+        ]),
+    );
+    set(
+        &mut binding,
+        "/roleRef",
+        json!({"apiGroup": "rbac.authorization.k8s.io", "kind": "ClusterRole", "name": "gatelog:gateway"}),
+    );
+    set(&mut binding, "/subjects", subjects);
+    vec![role, binding]
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::demo::value::int;
+
+    #[test]
+    fn the_world_comes_to_rest() {
+        let store = Store::default();
+        fill(&store, &[GATEWAY_USER.into()]).unwrap();
+        let deployments = kinds::by_plural("apps", "deployments").unwrap();
+        let web = store.read(|s| s.get(deployments, "shop", "web")).unwrap();
+        assert_eq!(int(&web, "/status/readyReplicas"), Some(3));
+        let pods = kinds::by_plural("", "pods").unwrap();
+        store.read(|s| {
+            for (_, pod) in s.objects(pods) {
+                assert!(matches!(text(pod, "/status/phase"), "Running" | "Succeeded"));
+            }
+        });
+    }
+
+    #[test]
+    fn the_users_rights_have_no_faults() {
+        let (mut objects, mut problems) = (crate::rbac::Objects::default(), Vec::new());
+        crate::rbac::read("demo", rbac_yaml(), &mut objects, &mut problems);
+        assert!(problems.is_empty(), "{problems:?}");
+    }
+}
