@@ -12,6 +12,7 @@ use std::{
 pub(super) fn aggregate(roles: &mut [Role]) {
     let by_name: BTreeSet<(&str, usize)> =
         roles.iter().enumerate().filter_map(|(i, r)| cluster_wide(r).map(|n| (n, i))).collect();
+    // All numbers are positions in `roles`, which neither grows nor shrinks here:
     // (an aggregated role, the roles it draws from in the controller's order: selector by selector, by name)
     let edges: Vec<(usize, Vec<usize>)> = roles
         .iter()

@@ -86,6 +86,9 @@ impl fmt::Display for Missing {
     }
 }
 
+/// A message is no place for thousands of names.
+const MAX_MISSING: usize = 16;
+
 impl Rule {
     /// Whether this rule alone allows `asked`, by exact and case-sensitive comparison; the namespace is not its business.
     pub fn allows(&self, asked: Attributes<'_>) -> bool {
@@ -140,18 +143,20 @@ impl Rules {
         Decision::Deny
     }
 
-    /// The roles missing from a denial of the same question.
+    /// The roles missing from a denial of the same question, the first few of them.
     pub fn missing(&self, user: &str, groups: &[String], asked: Attributes<'_>) -> Missing {
         let mut missing = Missing::default();
         if !self.dangling {
             return missing;
         }
         for (grant, role) in self.grants(user, groups, asked).filter(|(_, role)| !role.exists) {
-            debug_assert!(role.rules.is_empty());
             if let Some(binding) = self.bindings.get(grant.binding as usize)
                 && !missing.0.contains(&binding.role)
             {
                 missing.0.push(binding.role.clone());
+                if missing.0.len() == MAX_MISSING {
+                    break;
+                }
             }
         }
         missing
