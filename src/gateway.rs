@@ -25,7 +25,9 @@ use crate::{
 use answer::{Answer, Source};
 use arc_swap::ArcSwap;
 use failure::Failure;
-use http::{HeaderValue, Method, Request, Response, header, request::Parts, uri::PathAndQuery};
+use http::{
+    HeaderValue, Method, Request, Response, StatusCode, Version, header, request::Parts, uri::PathAndQuery,
+};
 use hyper::{body::Incoming, upgrade::OnUpgrade};
 use std::{
     future::Future,
@@ -181,6 +183,7 @@ impl Gateway {
     pub async fn serve(&self, client: &Arc<Client>, mut request: Request<Incoming>) -> Response<Answer> {
         let caller = hyper::upgrade::on(&mut request);
         let (head, body) = request.into_parts();
+        let switching = head.headers.contains_key(header::UPGRADE) && head.version < Version::HTTP_2;
         let way = Way::open(self, client, &head);
         let audit_id = way.trail.audit_id().clone();
         let mut wrapped = pin!(self.wrap(Came { head, body, caller }, way));
@@ -191,7 +194,12 @@ impl Gateway {
                 Ok(Poll::Ready(response)) => Poll::Ready(response),
                 Err(_) => Poll::Ready(answer::local(&failure::panicked(), &audit_id)),
             });
-        caught.await
+        let mut response = caught.await;
+        if switching && response.status() != StatusCode::SWITCHING_PROTOCOLS {
+            // Bytes that a caller sent ahead, for a protocol that was not switched to, are no next request.
+            response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
+        }
+        response
     }
 
     async fn wrap(&self, came: Came, mut way: Box<Way>) -> Response<Answer> {

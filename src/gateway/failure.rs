@@ -70,7 +70,8 @@ impl Failure {
     pub fn status(&self) -> Status {
         match self {
             Self::BadRequest(bad) if bad.code >= 500 => {
-                Status { code: bad.code, ..Status::internal(bad.message.clone()) }
+                let message = bad.message.clone();
+                Status { code: bad.code, message, ..Status::internal(bad.message.clone()) }
             }
             Self::BadRequest(bad) => Status::bad_request(bad.message.clone()),
             Self::TooManyHeaders(_) => Status::header_too_large(),
