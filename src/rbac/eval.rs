@@ -149,7 +149,7 @@ impl Rules {
         if !self.dangling {
             return missing;
         }
-        for (grant, role) in self.grants(user, groups, asked).filter(|(_, role)| !role.exists) {
+        for (grant, _) in self.grants(user, groups, asked).filter(|(_, role)| !role.exists) {
             if let Some(binding) = self.bindings.get(grant.binding as usize)
                 && !missing.0.contains(&binding.role)
             {
