@@ -78,7 +78,11 @@ fn gateway(users: &[String]) -> Vec<Value> {
         "/rules",
         json!([
             rule("", &["users", "groups", "serviceaccounts"]),
-            rule("authentication.k8s.io", &["uids", "userextras/*"])
+            // Each key is listed: `userextras/*` would match only a key that is an asterisk.
+            rule(
+                "authentication.k8s.io",
+                &["uids", "userextras/authentication.kubernetes.io/credential-id"]
+            )
         ]),
     );
     set(
