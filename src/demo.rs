@@ -19,6 +19,7 @@ mod route;
 mod schema;
 mod selector;
 pub mod shell;
+pub mod site;
 pub mod spdy;
 mod store;
 mod table;

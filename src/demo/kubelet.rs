@@ -242,7 +242,8 @@ fn inside(pod: &Value, spec: &Value) -> shell::Container {
         ]
         .map(|(k, v)| (k.to_owned(), v.to_owned())),
     );
-    for variable in spec["env"].as_array().into_iter().flatten() {
+    // What `valueFrom` would give is not known here.
+    for variable in spec["env"].as_array().into_iter().flatten().filter(|v| v["value"].is_string()) {
         env.insert(text(&variable["name"]), text(&variable["value"]));
     }
     let files = [

@@ -22,12 +22,7 @@ use tokio::sync::{mpsc, watch};
 /// Older lines are forgotten, as a kubelet rotates its files.
 const KEPT: usize = 2000;
 /// What a container says as it starts.
-const START: [&str; 4] = [
-    "starting up",
-    "configuration read from /etc/demo/config.yaml",
-    "listening on 0.0.0.0:80",
-    "ready to serve",
-];
+const START: [&str; 3] = ["starting up", "configuration read from /etc/demo/config.yaml", "ready to serve"];
 
 /// One line, without its end.
 #[derive(Debug, Clone, PartialEq, Eq)]
