@@ -172,6 +172,11 @@ impl Authn {
         }
     }
 
+    /// How many CAs' client certificates are accepted; None when certificates are not looked at.
+    pub fn client_cas(&self) -> Option<usize> {
+        self.x509.as_ref().map(X509::len)
+    }
+
     /// How many static tokens there are; None without a token file.
     pub fn tokens(&self) -> Option<usize> {
         self.tokens.as_ref().map(TokenFile::len)

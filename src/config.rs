@@ -1,16 +1,406 @@
-//! The configuration: raw, then checked.
+//! The configuration: one file, `gatelog.yaml`, read into each domain's own part; every problem is reported, not only the
+//! first. Keys that have a kube-apiserver namesake have its name. Relative paths begin at the file's own folder.
+//!
+//! What may stand in it, with the defaults:
+//!
+#![doc = "```yaml"]
+#![doc = include_str!("config/reference.yaml")]
+#![doc = "```"]
+
+mod check;
+mod reader;
+mod units;
+
+pub use check::{Line, Report, check};
+
+use crate::{
+    audit::{
+        self, Cidr, Mode, OnFailure,
+        policy::{self, Policy},
+    },
+    authn, authz, forward,
+    forward::endpoint::{self, Explicit},
+    gateway, limits,
+    pem::File,
+    server::{self, tls},
+};
+use reader::{Reader, Section};
+use std::{
+    fmt,
+    path::{Path, PathBuf},
+    time::Duration,
+};
+
+/// The annotated example: every key, with its default.
+pub const REFERENCE: &str = include_str!("config/reference.yaml");
 
 /// Everything that a gate needs to know; each domain's own part.
 #[derive(Debug, Clone)]
 pub struct Config {
-    pub server: crate::server::Config,
-    pub gateway: crate::gateway::Config,
-    pub forward: crate::forward::Config,
-    pub limits: crate::limits::Config,
-    pub audit: crate::audit::Config,
+    /// The file it was read from, for messages.
+    pub file: PathBuf,
+    /// Where the gate listens and how it leaves.
+    pub server: server::Config,
+    /// What callers are shown.
+    pub tls: tls::Config,
+    /// What bounds a request.
+    pub gateway: gateway::Config,
+    /// Where requests go.
+    pub endpoint: endpoint::Config,
+    /// How the upstream is reached.
+    pub forward: forward::Config,
+    /// Who is calling.
+    pub authn: authn::Config,
+    /// What they may do.
+    pub authz: authz::source::Config,
+    /// How many may do it at once.
+    pub limits: limits::Config,
+    /// What is recorded.
+    pub audit: audit::Config,
+    /// Where the audit policy stands.
+    pub policy: PolicySource,
+    /// How often files are looked at for changes.
+    pub reload_interval: Duration,
+}
+
+/// Where the audit policy stands.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum PolicySource {
+    /// One of those in the program: metadata, recommended, everything.
+    Shipped(String),
+    /// A file.
+    File(PathBuf),
 }
 
 /// Every problem of a configuration at once.
-#[derive(Debug, thiserror::Error)]
-#[error("configuration")]
-pub struct Errors {}
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub struct Errors(
+    /// One for each thing that is wrong; never empty.
+    pub Vec<Error>,
+);
+
+/// One thing that is wrong.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+pub struct Error {
+    /// The configuration file.
+    pub file: String,
+    /// The key's path, such as `listen.handshakeTimeout`; empty for the whole file.
+    pub key: String,
+    /// What is wrong; names the file that the key points to where that is the one at fault.
+    pub problem: String,
+}
+
+impl fmt::Display for Error {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self.key.as_str() {
+            "" => write!(f, "{}: {}", self.file, self.problem),
+            key => write!(f, "{}: {key}: {}", self.file, self.problem),
+        }
+    }
+}
+
+impl fmt::Display for Errors {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        for (i, error) in self.0.iter().enumerate() {
+            let newline = if i == 0 { "" } else { "\n" };
+            write!(f, "{newline}{error}")?;
+        }
+        Ok(())
+    }
+}
+
+/// Reads a configuration. When it has errors, the files that it points to are looked at as well, so that theirs are reported together
+/// with its own; when it has none, that is left to [`crate::reload::load`].
+pub fn load(path: &Path) -> Result<Config, Errors> {
+    let file = path.display().to_string();
+    let text = File::read(path).and_then(|file| Ok(file.text()?.to_owned()));
+    // Errors of the file as a whole already begin with its name.
+    let whole = |problem: String| {
+        let problem = problem.strip_prefix(&format!("{file}: ")).unwrap_or(&problem).to_owned();
+        Errors(vec![Error { file: file.clone(), key: String::new(), problem }])
+    };
+    parse(path, &text.map_err(whole)?)
+}
+
+/// The same from text that would stand in `path`.
+pub fn parse(path: &Path, text: &str) -> Result<Config, Errors> {
+    let reader = Reader::new(path);
+    let draft = Draft::read(&reader, text);
+    let mut errors = reader.into_errors();
+    if errors.is_empty()
+        && let Some(config) = draft.complete(path)
+    {
+        return Ok(config);
+    }
+    errors.extend(check::pointed_to(path, &draft));
+    Err(Errors(errors))
+}
+
+/// What could be read of a configuration, be it whole or not.
+#[derive(Debug)]
+struct Draft {
+    server: Option<server::Config>,
+    tls: Option<tls::Config>,
+    gateway: gateway::Config,
+    endpoint: Option<endpoint::Config>,
+    forward: forward::Config,
+    authn: authn::Config,
+    authz: authz::source::Config,
+    limits: limits::Config,
+    audit: Option<audit::Config>,
+    policy: PolicySource,
+    reload_interval: Duration,
+}
+
+impl Draft {
+    fn read<'a>(reader: &'a Reader<'a>, text: &str) -> Self {
+        let root = reader.document(text);
+        for (key, expected) in [("apiVersion", "gatelog.dev/v1alpha1"), ("kind", "Gateway")] {
+            let found = root.text(key);
+            if root.required(key, found).is_some_and(|found| found != expected) {
+                root.wrong(key, format!("expected {expected}"));
+            }
+        }
+        let listen = root.section("listen");
+        let trusted_proxies = listen.all_parsed::<Cidr>("trustedProxies");
+        let tls = serving_pair(&listen);
+        let body_read_timeout = listen.duration("bodyReadTimeout", Duration::from_secs(30));
+        let admin = root.section("admin");
+        let server = server(&listen, &admin);
+        listen.done();
+        admin.done();
+        let upstream = root.section("upstream");
+        let (endpoint, forward) = (endpoint(&upstream), forward(&upstream));
+        upstream.done();
+        let section = root.section("authentication");
+        let authn = authentication(&section);
+        section.done();
+        let section = root.section("authorization");
+        let authz = authorization(&section);
+        section.done();
+        let section = root.section("limits");
+        let limits = limits(&section);
+        let gateway = gateway::Config {
+            request_body: section.size("requestBody", 3 << 20),
+            body_read_timeout,
+            buffered_bodies: bytes(section.size("bufferedBodies", 256 << 20)),
+            max_headers: server.as_ref().map_or(1_000, |s| s.listener.max_headers),
+        };
+        section.done();
+        let section = root.section("audit");
+        let (audit, policy) = recording(&section, trusted_proxies);
+        section.done();
+        let reload = root.section("reload");
+        let reload_interval = reload.duration("interval", Duration::from_secs(5));
+        reload.done();
+        root.done();
+        Self { server, tls, gateway, endpoint, forward, authn, authz, limits, audit, policy, reload_interval }
+    }
+
+    fn complete(&self, path: &Path) -> Option<Config> {
+        Some(Config {
+            file: path.to_owned(),
+            server: self.server.clone()?,
+            tls: self.tls.clone()?,
+            gateway: self.gateway.clone(),
+            endpoint: self.endpoint.clone()?,
+            forward: self.forward.clone(),
+            authn: self.authn.clone(),
+            authz: self.authz.clone(),
+            limits: self.limits.clone(),
+            audit: self.audit.clone()?,
+            policy: self.policy.clone(),
+            reload_interval: self.reload_interval,
+        })
+    }
+}
+
+fn serving_pair(listen: &Section<'_>) -> Option<tls::Config> {
+    let cert_file = listen.required("tlsCertFile", listen.path("tlsCertFile"));
+    let key_file = listen.required("tlsPrivateKeyFile", listen.path("tlsPrivateKeyFile"));
+    Some(tls::Config { cert_file: cert_file?, key_file: key_file? })
+}
+
+fn server(listen: &Section<'_>, admin: &Section<'_>) -> Option<server::Config> {
+    let default = server::ListenerConfig::default();
+    let address = listen.required("address", listen.parsed("address"));
+    let listener = server::ListenerConfig {
+        max_connections: listen.count("maxConnections", default.max_connections),
+        handshake_timeout: listen.duration("handshakeTimeout", default.handshake_timeout),
+        read_header_timeout: listen.duration("readHeaderTimeout", default.read_header_timeout),
+        idle_timeout: listen.duration("idleTimeout", default.idle_timeout),
+        max_header_bytes: bytes(listen.size("maxHeaderBytes", default.max_header_bytes as u64)),
+        max_headers: listen.count("maxHeaders", default.max_headers),
+        max_streams_per_connection: u32::try_from(
+            listen.count("http2MaxStreamsPerConnection", default.max_streams_per_connection as usize),
+        )
+        .unwrap_or(u32::MAX),
+    };
+    let shutdown_delay = listen.duration_or_zero("shutdownDelayDuration", Duration::ZERO);
+    let shutdown_grace = listen.duration_or_zero("shutdownGracePeriod", Duration::from_secs(30));
+    let admin_address = admin.parsed("address");
+    Some(server::Config { address: address?, listener, admin: admin_address, shutdown_delay, shutdown_grace })
+}
+
+fn endpoint(upstream: &Section<'_>) -> Option<endpoint::Config> {
+    let kubeconfig = upstream.path("kubeconfig");
+    let context = upstream.text("context");
+    let in_cluster = upstream.has("inCluster");
+    if in_cluster {
+        upstream.section("inCluster").done();
+    }
+    let server = upstream.text("server");
+    let explicit = Explicit {
+        server: server.clone().unwrap_or_default(),
+        certificate_authority: upstream.path("certificateAuthority"),
+        tls_server_name: upstream.text("tlsServerName"),
+        insecure_skip_tls_verify: upstream.flag("insecureSkipTLSVerify", false),
+        client_certificate: upstream.path("clientCertificate"),
+        client_key: upstream.path("clientKey"),
+        token_file: upstream.path("tokenFile"),
+    };
+    let (config, of_others): (_, &[&'static str]) = match (kubeconfig, in_cluster, server) {
+        (Some(path), false, None) => (endpoint::Config::Kubeconfig { path, context }, &OF_SERVER),
+        (None, true, None) => (endpoint::Config::InCluster, &[&["context"], &OF_SERVER[..]].concat()),
+        (None, false, Some(_)) => (endpoint::Config::Explicit(explicit), &["context"]),
+        _ => {
+            upstream.wrong("", "expected exactly one of kubeconfig, inCluster and server");
+            return None;
+        }
+    };
+    for key in of_others.iter().copied().filter(|key| upstream.has(key)) {
+        let owner = if key == "context" { "kubeconfig" } else { "server" };
+        upstream.wrong(key, format!("only goes with {owner}"));
+    }
+    Some(config)
+}
+
+/// What an upstream that is spelled out may have.
+const OF_SERVER: [&str; 6] = [
+    "certificateAuthority",
+    "tlsServerName",
+    "insecureSkipTLSVerify",
+    "clientCertificate",
+    "clientKey",
+    "tokenFile",
+];
+
+fn forward(upstream: &Section<'_>) -> forward::Config {
+    let default = forward::Config::default();
+    forward::Config {
+        connect_timeout: upstream.duration("connectTimeout", default.connect_timeout),
+        max_connections: upstream.count("maxConnections", default.max_connections),
+        streams_per_connection: upstream.count("streamsPerConnection", default.streams_per_connection),
+    }
+}
+
+fn authentication(section: &Section<'_>) -> authn::Config {
+    let anonymous = section.section("anonymous");
+    let config = authn::Config {
+        client_ca_file: section.path("clientCAFile"),
+        token_auth_file: section.path("tokenAuthFile"),
+        anonymous: anonymous.flag("enabled", false),
+    };
+    anonymous.done();
+    if config == authn::Config::default() {
+        section.wrong("", "nobody could authenticate, expected a clientCAFile or a tokenAuthFile");
+    }
+    config
+}
+
+fn authorization(section: &Section<'_>) -> authz::source::Config {
+    let rbac = section.section("rbac");
+    let config =
+        authz::source::Config { paths: rbac.paths("files"), bootstrap: rbac.flag("bootstrap", true) };
+    rbac.done();
+    config
+}
+
+fn limits(section: &Section<'_>) -> limits::Config {
+    let default = limits::Config::default();
+    limits::Config {
+        requests: section.count("requestsInFlight", default.requests),
+        requests_per_user: section.count("requestsInFlightPerUser", default.requests_per_user),
+        streams: section.count("streams", default.streams),
+        streams_per_user: section.count("streamsPerUser", default.streams_per_user),
+    }
+}
+
+fn recording(section: &Section<'_>, trusted_proxies: Vec<Cidr>) -> (Option<audit::Config>, PolicySource) {
+    let shipped = policy::SHIPPED.map(|(name, _)| (name, name));
+    let name = section.word("policy", &shipped, "recommended");
+    let source = match section.path("policyFile") {
+        Some(_) if section.has("policy") => {
+            section.wrong("policyFile", "expected either policy or policyFile");
+            PolicySource::Shipped(name.to_owned())
+        }
+        Some(path) => PolicySource::File(path),
+        None => PolicySource::Shipped(name.to_owned()),
+    };
+    let policy =
+        source.read().map_err(|problem| vec![problem]).and_then(|file| source.understand(file.as_ref()));
+    let policy = policy.map_err(|problems| {
+        problems.into_iter().for_each(|problem| section.wrong("policyFile", problem));
+    });
+    let dir = section.required("dir", section.path("dir"));
+    // Every key is asked for, so that none of them is taken for unknown.
+    let policy = policy.ok().or_else(|| Policy::shipped("recommended"));
+    let default = policy.map(|policy| audit::Config::new(dir.clone().unwrap_or_default(), policy));
+    let config = default.map(|default| audit::Config {
+        max_size: section.size("maxSize", default.max_size),
+        rotate_every: section.duration_or_none("rotateEvery", default.rotate_every),
+        max_age: section.duration_or_none("maxAge", default.max_age),
+        max_backups: section.count_or_none("maxBackups", default.max_backups),
+        max_total_size: section.size_or_none("maxTotalSize", default.max_total_size),
+        queue_size: bytes(section.size("queueSize", default.queue_size as u64)),
+        max_request_object: bytes(section.size("maxRequestObject", default.max_request_object as u64)),
+        max_response_object: bytes(section.size("maxResponseObject", default.max_response_object as u64)),
+        on_failure: section.word(
+            "onFailure",
+            &[("refuse", OnFailure::Refuse), ("open", OnFailure::Open)],
+            default.on_failure,
+        ),
+        mode: section.word("mode", &[("blocking", Mode::Blocking), ("batch", Mode::Batch)], default.mode),
+        trusted_proxies,
+        ..default
+    });
+    for fault in config.iter().flat_map(audit::Config::faults) {
+        match fault {
+            audit::Error::Config(key, why) => section.wrong(key, why),
+            other => section.wrong("", other),
+        }
+    }
+    (config.filter(|_| dir.is_some()), source)
+}
+
+impl PolicySource {
+    /// Reads the file; None: it is shipped, there is no file. The error names it.
+    pub(crate) fn read(&self) -> Result<Option<File>, String> {
+        match self {
+            Self::Shipped(_) => Ok(None),
+            Self::File(path) => File::read(path).map(Some),
+        }
+    }
+
+    /// Understands what was read. Every problem is reported.
+    pub(crate) fn understand(&self, file: Option<&File>) -> Result<Policy, Vec<String>> {
+        match (self, file) {
+            (Self::Shipped(name), _) => {
+                Policy::shipped(name).ok_or_else(|| vec![format!("{name:?} is no shipped policy")])
+            }
+            (Self::File(path), None) => Err(vec![format!("{}: was not read", path.display())]),
+            (Self::File(_), Some(file)) => {
+                let named = |problem: &String| format!("{}: {problem}", file.origin);
+                let text = file.text().map_err(|problem| vec![problem])?;
+                Policy::parse(text).map_err(|errors| errors.0.iter().map(named).collect())
+            }
+        }
+    }
+}
+
+fn bytes(size: u64) -> usize {
+    usize::try_from(size).unwrap_or(usize::MAX)
+}
+
+#[cfg(test)]
+mod tests;

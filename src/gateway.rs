@@ -46,9 +46,9 @@ use tokio::sync::Notify;
 #[derive(Debug)]
 pub struct Snapshot {
     /// Who is calling.
-    pub authn: Authn,
+    pub authn: Arc<Authn>,
     /// What they may do.
-    pub authz: Authz,
+    pub authz: Arc<Authz>,
     /// Where it goes, with the connections there.
     pub forward: Arc<Forward>,
     /// How new connections are answered: the serving pair.

@@ -8,7 +8,7 @@ mod listener;
 pub mod tls;
 
 use crate::{
-    audit::Audit,
+    audit::{self, Audit, policy::Policy},
     config,
     gateway::Gateway,
     limits::Limits,
@@ -98,10 +98,18 @@ pub async fn start(config: config::Config) -> Result<Gate, StartError> {
     let registry = Registry::new();
     let metrics = Metrics::new(&registry)?;
     let health = Health::new();
-    let snapshot = reload::load(&config)?;
-    let audit = Audit::start(config.audit.clone(), &registry)?;
+    let loaded = reload::load(&config)?;
+    for line in config::Report::new(&config, &loaded).lines {
+        metrics.enabled(line.part, line.on);
+        tracing::info!("{line}");
+    }
+    for warning in loaded.warnings() {
+        tracing::warn!("{warning}");
+    }
+    let recording = audit::Config { policy: Policy::clone(loaded.policy()), ..config.audit.clone() };
+    let audit = Audit::start(recording, &registry)?;
     let limits = Limits::new(config.limits.clone());
-    let gateway = Gateway::new(snapshot, audit, limits, metrics, config.gateway.clone());
+    let gateway = Gateway::new(loaded.snapshot(), audit, limits, metrics, config.gateway.clone());
     let server = config.server.clone();
     let tcp = listen(server.address).await?;
     let address = local(&tcp, server.address)?;
@@ -113,7 +121,7 @@ pub async fn start(config: config::Config) -> Result<Gate, StartError> {
         config: Arc::new(server.listener.clone()),
         places: places.clone(),
     };
-    let reloader = Arc::new(Reloader::new(config, gateway.clone()));
+    let reloader = Arc::new(Reloader::new(config, gateway.clone(), loaded));
     let mut tasks = vec![
         tokio::spawn(listener.run(drain.clone())),
         tokio::spawn(probe(gateway.clone(), health.state("upstream", Scope::Ready))),

@@ -87,6 +87,11 @@ impl X509 {
         Ok(Self { generation: GENERATION.fetch_add(1, Ordering::Relaxed), anchors, bounds, algorithms })
     }
 
+    /// How many CAs there are.
+    pub(super) fn len(&self) -> usize {
+        self.anchors.len()
+    }
+
     /// What is odd at `now` but no reason to refuse the bundle.
     pub(super) fn warnings(&self, now: SystemTime) -> Vec<String> {
         let now = seconds(now);

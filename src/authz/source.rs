@@ -55,7 +55,7 @@ pub enum Unreadable {
 const LARGEST: u64 = crate::codec::yaml::Limits::DUMP.bytes as u64;
 
 /// The texts of all manifests at one time. Two that are equal make equal rules.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub struct Manifests {
     /// Name and text, in order.
     files: Vec<(String, String)>,

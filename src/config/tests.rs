@@ -1,0 +1,358 @@
+use super::*;
+use std::fs;
+
+/// Enough for the gate to start, in a folder where nothing is.
+const LEAST: &str = "\
+apiVersion: gatelog.dev/v1alpha1
+kind: Gateway
+listen: {address: '127.0.0.1:0', tlsCertFile: tls.crt, tlsPrivateKeyFile: tls.key}
+upstream: {kubeconfig: upstream.kubeconfig}
+authentication: {clientCAFile: ca.crt}
+audit: {dir: audit}
+";
+
+fn path() -> &'static Path {
+    Path::new("/nowhere/gatelog.yaml")
+}
+
+/// The configuration's own errors, without those of files that are not there.
+fn errors(text: &str) -> Vec<String> {
+    let own = |e: &Error| !e.problem.contains("No such file") && !e.problem.contains("this is no pod");
+    let errors = parse(path(), text).map(|_| ()).unwrap_err();
+    errors.0.iter().filter(|e| own(e)).map(|e| e.to_string().replace("/nowhere/", "")).collect()
+}
+
+/// `LEAST` with `section` replaced by, or extended with, a line.
+fn with(line: &str) -> String {
+    let (section, _) = line.split_once(':').unwrap();
+    let rest: Vec<_> = LEAST.lines().filter(|l| !l.starts_with(&format!("{section}:"))).collect();
+    format!("{}\n{line}\n", rest.join("\n"))
+}
+
+#[test]
+fn the_least_is_enough_and_the_rest_is_the_default() {
+    let config = parse(path(), LEAST).unwrap();
+    assert_eq!(config.tls.cert_file, Path::new("/nowhere/tls.crt"));
+    assert_eq!(config.server.listener, server::ListenerConfig::default());
+    assert_eq!(config.forward, forward::Config::default());
+    assert_eq!(config.limits, limits::Config::default());
+    assert_eq!(config.authz, authz::source::Config::default());
+    assert_eq!(config.policy, PolicySource::Shipped("recommended".to_owned()));
+    assert_eq!((config.server.admin, config.authn.anonymous), (None, false));
+    assert_eq!(config.gateway.request_body, 3 << 20);
+    let kubeconfig = PathBuf::from("/nowhere/upstream.kubeconfig");
+    assert_eq!(config.endpoint, endpoint::Config::Kubeconfig { path: kubeconfig, context: None });
+}
+
+#[test]
+fn the_reference_names_every_key_with_its_default() {
+    let shown = |config: Config| format!("{config:#?}");
+    let least = LEAST.replace("'127.0.0.1:0'", "'0.0.0.0:6443'");
+    assert_eq!(shown(parse(path(), REFERENCE).unwrap()), shown(parse(path(), &least).unwrap()));
+    // What is commented out is known as well, each alternative for itself.
+    let uncommented = |keys: &[&str], less: &[&str]| {
+        let line = |line: &str| match line.trim_start().strip_prefix("# ") {
+            Some(rest) if keys.iter().any(|key| rest.starts_with(&format!("{key}:"))) => {
+                format!("  {rest}\n")
+            }
+            _ if less.iter().any(|key| line.trim_start().starts_with(&format!("{key}:"))) => String::new(),
+            _ => format!("{line}\n"),
+        };
+        REFERENCE.lines().map(line).collect::<String>()
+    };
+    let spelled_out = [
+        "server",
+        "certificateAuthority",
+        "tlsServerName",
+        "insecureSkipTLSVerify",
+        "clientCertificate",
+        "clientKey",
+        "tokenFile",
+    ];
+    let text = uncommented(&spelled_out, &["kubeconfig"]);
+    assert!(matches!(parse(path(), &text).unwrap().endpoint, endpoint::Config::Explicit(_)));
+    let text = uncommented(&["inCluster"], &["kubeconfig"]);
+    assert_eq!(parse(path(), &text).unwrap().endpoint, endpoint::Config::InCluster);
+    let config = parse(path(), &uncommented(&["context", "tokenAuthFile"], &[])).unwrap();
+    assert!(matches!(config.endpoint, endpoint::Config::Kubeconfig { context: Some(_), .. }));
+    assert!(config.authn.token_auth_file.is_some());
+    let text = uncommented(&["policyFile"], &["policy"]);
+    assert!(parse(path(), &text).unwrap_err().0.iter().any(|e| e.key == "audit.policyFile"));
+    let text = REFERENCE.replace("# address: 127.0.0.1:9090", "address: 127.0.0.1:9090");
+    assert_eq!(parse(path(), &text).unwrap().server.admin, Some(([127, 0, 0, 1], 9090).into()));
+}
+
+#[test]
+fn every_error_names_file_key_and_reason() {
+    let rows: &[(&str, &[&str])] = &[
+        ("", &["gatelog.yaml: the file is empty"]),
+        ("# nothing", &["gatelog.yaml: the file is empty"]),
+        ("- a", &["gatelog.yaml: expected a mapping with apiVersion, kind, listen, upstream, …"]),
+        ("a: 1\n---\nb: 1", &["gatelog.yaml: expected one document, found several"]),
+        ("kind: Gateway\nkind: Gateway", &["gatelog.yaml: line 2, column 1: "]),
+        ("a: [", &["gatelog.yaml: line 1, "]),
+    ];
+    for (text, want) in rows {
+        let got = errors(text);
+        assert!(got[0].starts_with(want[0]), "{text:?}: {got:?}");
+    }
+    let rows: &[(&str, &[&str])] = &[
+        ("apiVersion: gatelog.dev/v1", &["apiVersion: expected gatelog.dev/v1alpha1"]),
+        ("kind: Config", &["kind: expected Gateway"]),
+        ("kind: 1", &["kind: expected text"]),
+        ("kind:", &["kind: is missing"]),
+        ("logging: {}", &["logging: unknown key"]),
+        ("autentication: {}", &["autentication: unknown key, did you mean authentication?"]),
+        (
+            "listen: a",
+            &[
+                "listen: expected a mapping",
+                "listen.tlsCertFile: is missing",
+                "listen.tlsPrivateKeyFile: is missing",
+                "listen.address: is missing",
+            ],
+        ),
+        ("upstream: {}", &["upstream: expected exactly one of kubeconfig, inCluster and server"]),
+        (
+            "upstream: {kubeconfig: a, inCluster: {}}",
+            &["upstream: expected exactly one of kubeconfig, inCluster and server"],
+        ),
+        (
+            "upstream: {kubeconfig: a, server: 'https://a'}",
+            &["upstream: expected exactly one of kubeconfig, inCluster and server"],
+        ),
+        ("upstream: {kubeconfig: a, tokenFile: b}", &["upstream.tokenFile: only goes with server"]),
+        ("upstream: {inCluster: {a: 1}}", &["upstream.inCluster.a: unknown key"]),
+        (
+            "upstream: {kubeconfig: a, certificateauthority: b}",
+            &["upstream.certificateauthority: unknown key, did you mean certificateAuthority?"],
+        ),
+        (
+            "authentication: {}",
+            &["authentication: nobody could authenticate, expected a clientCAFile or a tokenAuthFile"],
+        ),
+        (
+            "authentication: {clientCAFile: a, anonymous: true}",
+            &["authentication.anonymous: expected a mapping"],
+        ),
+        (
+            "authentication: {clientCAFile: a, anonymous: {enabled: 'yes!'}}",
+            &["authentication.anonymous.enabled: expected true or false"],
+        ),
+        (
+            "authentication: {clientCaFile: a}",
+            &[
+                "authentication: nobody could",
+                "authentication.clientCaFile: unknown key, did you mean clientCAFile?",
+            ],
+        ),
+        ("authorization: {rbac: {files: a}}", &["authorization.rbac.files: expected a list"]),
+        ("authorization: {rbac: {files: [1]}}", &["authorization.rbac.files[0]: expected text"]),
+        ("authorization: {mode: RBAC}", &["authorization.mode: unknown key"]),
+        ("audit: {}", &["audit.dir: is missing"]),
+        (
+            "audit: {dir: a, policy: none}",
+            &["audit.policy: \"none\" is none of metadata, recommended, everything"],
+        ),
+        (
+            "audit: {dir: a, policy: metadata, policyFile: b}",
+            &["audit.policyFile: expected either policy or policyFile"],
+        ),
+        ("audit: {dir: a, onFailure: ignore}", &["audit.onFailure: \"ignore\" is none of refuse, open"]),
+        ("audit: {dir: a, mode: strict}", &["audit.mode: \"strict\" is none of blocking, batch"]),
+        (
+            "audit: {dir: a, maxSize: 1}",
+            &["audit.maxSize: 1 is not a size: expected a number with a unit such as 512Ki or 3Mi"],
+        ),
+        ("audit: {dir: a, maxSize: 1Ki}", &["audit.maxSize: expected at least 1 MiB"]),
+        ("audit: {dir: a, maxBackups: -1}", &["audit.maxBackups: -1 is not a whole number above 0"]),
+        (
+            "audit: {dir: a, maxAge: [1]}",
+            &["audit.maxAge: a list is not a duration: expected a number with a unit such as 10s or 1m30s"],
+        ),
+        ("limits: {streams: 0}", &["limits.streams: 0 is not a whole number above 0"]),
+        ("limits: {streams: 1.5}", &["limits.streams: 1.5 is not a whole number above 0"]),
+        ("limits: {requestBody: none}", &["limits.requestBody: \"none\" is not a size"]),
+        ("limits: {request: 1}", &["limits.request: unknown key"]),
+        ("admin: {address: localhost}", &["admin.address: invalid socket address syntax"]),
+        ("reload: {interval: 0s}", &["reload.interval: expected more than no time at all"]),
+        (
+            "reload: {interval: 10}",
+            &["reload.interval: 10 is not a duration: expected a number with a unit such as 10s or 1m30s"],
+        ),
+    ];
+    for (line, want) in rows {
+        let got = errors(&with(line));
+        assert_eq!(got.len(), want.len(), "{line:?}: {got:?}");
+        for (got, want) in got.iter().zip(*want) {
+            assert!(got.starts_with(&format!("gatelog.yaml: {want}")), "{line:?}: {got:?}");
+        }
+    }
+}
+
+#[test]
+fn listen_has_its_own_errors() {
+    let pair = "tlsCertFile: a, tlsPrivateKeyFile: b";
+    let rows = [
+        ("address: 6443", "listen.address: expected text"),
+        ("address: ':6443'", "listen.address: invalid socket address syntax"),
+        (
+            "address: 'a:1', handshakeTimeout: '10'",
+            "listen.handshakeTimeout: \"10\" is not a duration: expected a number with a unit such as 10s or 1m30s",
+        ),
+        (
+            "address: 'a:1', handshakeTimeout: 0s",
+            "listen.handshakeTimeout: expected more than no time at all",
+        ),
+        (
+            "address: 'a:1', trustedProxies: ['10.0.0.0/33']",
+            "listen.trustedProxies[0]: expected an address or a range such as 10.0.0.0/8, found \"10.0.0.0/33\"",
+        ),
+        (
+            "address: 'a:1', maxHeaderBytes: big",
+            "listen.maxHeaderBytes: \"big\" is not a size: expected a number with a unit such as 512Ki or 3Mi",
+        ),
+        ("address: 'a:1', tlsCertfile: c", "listen.tlsCertfile: unknown key, did you mean tlsCertFile?"),
+    ];
+    for (line, want) in rows {
+        let got = errors(&with(&format!("listen: {{{pair}, {line}}}")));
+        assert!(got.iter().any(|e| *e == format!("gatelog.yaml: {want}")), "{line}: {got:?}");
+    }
+}
+
+#[test]
+fn values_are_taken() {
+    let config = parse(
+        path(),
+        &format!(
+            "{LEAST}limits: {{requestsInFlight: 7, requestBody: 1Mi}}\nreload: {{interval: 250ms}}\n\
+             authorization: {{rbac: {{files: [rules, /etc/rules.yaml], bootstrap: off}}}}\n\
+             admin: {{address: '[::1]:9090'}}\n"
+        )
+        .replace("{dir: audit}", "{dir: /var/audit, policy: metadata, maxAge: none, maxBackups: 3, rotateEvery: 1h, maxTotalSize: none, onFailure: open, mode: batch}")
+        .replace("{address: '127", "{trustedProxies: [10.0.0.0/8, '::1'], shutdownGracePeriod: 0s, address: '127"),
+    )
+    .unwrap();
+    assert_eq!((config.limits.requests, config.gateway.request_body), (7, 1 << 20));
+    assert_eq!(config.reload_interval, Duration::from_millis(250));
+    assert_eq!(config.authz.paths, [Path::new("/nowhere/rules"), Path::new("/etc/rules.yaml")]);
+    assert!(!config.authz.bootstrap);
+    assert_eq!(config.server.shutdown_grace, Duration::ZERO);
+    let audit = config.audit;
+    assert_eq!((audit.max_age, audit.max_backups, audit.max_total_size), (None, Some(3), None));
+    assert_eq!((audit.on_failure, audit.mode), (OnFailure::Open, Mode::Batch));
+    assert_eq!((audit.rotate_every, audit.trusted_proxies.len()), (Some(Duration::from_secs(3600)), 2));
+}
+
+/// A folder, gone afterwards.
+struct Folder(PathBuf);
+
+impl Folder {
+    fn new(name: &str) -> Self {
+        let dir = std::env::temp_dir().join(format!("gatelog-config-{name}-{}", std::process::id()));
+        fs::create_dir_all(&dir).unwrap();
+        Self(dir)
+    }
+
+    fn write(&self, name: &str, contents: impl AsRef<[u8]>) -> PathBuf {
+        let path = self.0.join(name);
+        fs::write(&path, contents).unwrap();
+        path
+    }
+
+    fn said(&self, problem: impl ToString) -> Vec<String> {
+        let here = format!("{}/", self.0.display());
+        problem.to_string().replace(&here, "").lines().map(str::to_owned).collect()
+    }
+}
+
+impl Drop for Folder {
+    fn drop(&mut self) {
+        let _ = fs::remove_dir_all(&self.0);
+    }
+}
+
+#[test]
+fn errors_of_the_file_and_of_what_it_points_to_come_together() {
+    let folder = Folder::new("together");
+    let missing = folder.said(load(&folder.0.join("gatelog.yaml")).unwrap_err());
+    assert_eq!(missing, ["gatelog.yaml: No such file or directory (os error 2)"]);
+    let file = folder.write("gatelog.yaml", b"\xff");
+    assert_eq!(folder.said(load(&file).unwrap_err()), ["gatelog.yaml: expected text in UTF-8"]);
+
+    folder.write("ca.crt", "nothing");
+    folder.write("rules.yaml", "apiVersion: rbac.authorization.k8s.io/v1\nkind: Role\nmetadata: {name: a}\nrules: [{verbs: [get]}]\n");
+    folder.write("policy.yaml", "apiVersion: audit.k8s.io/v1\nkind: Policy\nrules: [{level: All}]\n");
+    let text = with("audit: {dir: audit, policyFile: policy.yaml}")
+        + "limits: {streams: many}\nauthorization: {rbac: {files: [rules.yaml, none]}}\n";
+    let file = folder.write("gatelog.yaml", text);
+    let got = folder.said(load(&file).unwrap_err());
+    let want = [
+        "gatelog.yaml: limits.streams: \"many\" is not a whole number above 0",
+        "gatelog.yaml: audit.policyFile: policy.yaml: rules[0].level",
+        "gatelog.yaml: listen.tlsCertFile: tls.crt: No such file",
+        "gatelog.yaml: listen.tlsPrivateKeyFile: tls.key: No such file",
+        "gatelog.yaml: authentication.clientCAFile: ca.crt: no certificate found",
+        "gatelog.yaml: authorization.rbac.files: none: No such file",
+        "gatelog.yaml: upstream.kubeconfig: upstream.kubeconfig: No such file",
+    ];
+    assert_eq!(got.len(), want.len(), "{got:#?}");
+    for (got, want) in got.iter().zip(want) {
+        assert!(got.starts_with(want), "{got:?} does not begin with {want:?}");
+    }
+    // Without an error of its own, the configuration is read, and the files are the check's business.
+    let file = folder.write("gatelog.yaml", with("authorization: {rbac: {files: [rules.yaml]}}"));
+    let got = folder.said(check(&load(&file).unwrap()).unwrap_err());
+    assert!(
+        got.iter().any(|e| e.starts_with("gatelog.yaml: authorization.rbac.files: rules.yaml")),
+        "{got:#?}"
+    );
+}
+
+#[cfg(feature = "demo")]
+#[test]
+fn a_check_says_what_is_on_and_what_is_off() {
+    use crate::demo::pki::{Ca, Client};
+    let folder = Folder::new("report");
+    let (gates, clients, cluster) =
+        (Ca::new("gates").unwrap(), Ca::new("clients").unwrap(), Ca::new("cluster").unwrap());
+    let pair = gates.server(&["gate.test", "127.0.0.1"]).unwrap();
+    let us = cluster.client(&Client::new("gatelog")).unwrap();
+    folder.write("tls.crt", pair.certificates());
+    folder.write("tls.key", &pair.key);
+    folder.write("ca.crt", clients.pem());
+    folder.write("cluster.crt", cluster.pem());
+    folder.write("gate.crt", us.certificates());
+    folder.write("gate.key", &us.key);
+    folder.write("tokens.csv", "a,alice,1\n,bob,2\n");
+    folder.write(
+        "rules.yaml",
+        "apiVersion: rbac.authorization.k8s.io/v1\nkind: ClusterRoleBinding\nmetadata: {name: b}\n\
+         roleRef: {apiGroup: rbac.authorization.k8s.io, kind: ClusterRole, name: nobody}\n\
+         subjects: [{kind: User, apiGroup: rbac.authorization.k8s.io, name: alice}]\n",
+    );
+    let text = LEAST
+        .replace("{kubeconfig: upstream.kubeconfig}", "{server: 'https://10.0.0.1:6443', certificateAuthority: cluster.crt, clientCertificate: gate.crt, clientKey: gate.key}")
+        .replace("{clientCAFile: ca.crt}", "{clientCAFile: ca.crt, tokenAuthFile: tokens.csv}")
+        + "authorization: {rbac: {files: [rules.yaml]}}\n";
+    let report = check(&load(&folder.write("gatelog.yaml", text)).unwrap()).unwrap();
+    let lines = folder.said(&report);
+    let want = [
+        "listen: on (127.0.0.1:0, certificate for gate.test, 127.0.0.1, for another ",
+        "upstream: on (https://10.0.0.1:6443, spelled out; identity by impersonation)",
+        "client certificates: on (1 CA)",
+        "static tokens: on (1 token)",
+        "anonymous: off",
+        "rbac: on (0 roles, 0 rules and 1 binding from files; the bootstrap rules are on)",
+        "validation: off",
+        "audit: on (",
+        "admin: off",
+        "warning: tokens.csv: line 2: the token is empty, the row is skipped",
+        "warning: rules.yaml",
+    ];
+    assert_eq!(lines.len(), want.len(), "{lines:#?}");
+    for (got, want) in lines.iter().zip(want) {
+        assert!(got.starts_with(want), "{got:?} does not begin with {want:?}");
+    }
+    assert!(lines[7].ends_with("changes wait until they are written)"), "{}", lines[7]);
+}
