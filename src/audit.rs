@@ -300,8 +300,7 @@ impl Audit {
         }
     }
 
-    /// Whether what `peer` says of the hops before it is believed.
-    pub fn trusts(&self, peer: IpAddr) -> bool {
+    fn trusts(&self, peer: IpAddr) -> bool {
         self.trusted_proxies.iter().any(|range| range.contains(peer))
     }
 }

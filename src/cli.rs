@@ -7,8 +7,13 @@ mod check;
 mod kubeconfig;
 mod serve;
 
-use clap::{Parser, Subcommand, error::ErrorKind};
-use std::process::ExitCode;
+use crate::config;
+use clap::{Parser, Subcommand, error::ErrorKind as ClapError};
+use std::{
+    fmt::Display,
+    io::{self, ErrorKind, Write},
+    process::ExitCode,
+};
 use tokio::runtime::{Builder, Runtime};
 
 /// The gate that keeps a log: an authenticating reverse proxy and audit gateway for the Kubernetes API.
@@ -51,6 +56,20 @@ fn usage(error: impl Into<anyhow::Error>) -> Failure {
     Failure { code: USAGE, error: error.into() }
 }
 
+/// Says all that is wrong with a configuration, each on a line of its own that begins with the file.
+fn misconfigured(errors: &config::Errors) -> ExitCode {
+    eprintln!("{errors}");
+    ExitCode::from(USAGE)
+}
+
+/// Prints to standard output. A reader who has gone away has read enough.
+fn print(text: &impl Display) -> Result<(), anyhow::Error> {
+    match write!(io::stdout().lock(), "{text}") {
+        Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error.into()),
+        _ => Ok(()),
+    }
+}
+
 /// Runs the program.
 pub fn main() -> ExitCode {
     let args = match Args::try_parse() {
@@ -59,7 +78,7 @@ pub fn main() -> ExitCode {
             // What cannot be printed cannot be helped.
             let _ = error.print();
             return match error.kind() {
-                ErrorKind::DisplayHelp | ErrorKind::DisplayVersion => ExitCode::SUCCESS,
+                ClapError::DisplayHelp | ClapError::DisplayVersion => ExitCode::SUCCESS,
                 _ => ExitCode::from(USAGE),
             };
         }

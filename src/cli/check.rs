@@ -1,6 +1,7 @@
 //! `gatelog check`: is this a configuration the gate would start with?
 
-use super::Outcome;
+use super::{Outcome, misconfigured};
+use crate::config;
 use std::{path::PathBuf, process::ExitCode};
 
 /// Read a configuration and everything it points to; say what is wrong, or what is on and what is off
@@ -12,6 +13,11 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: Args) -> Outcome {
-    let _ = args.config;
-    Ok(ExitCode::SUCCESS)
+    match config::load(&args.config).and_then(|config| config::check(&config)) {
+        Ok(report) => {
+            super::print(&report)?;
+            Ok(ExitCode::SUCCESS)
+        }
+        Err(errors) => Ok(misconfigured(&errors)),
+    }
 }

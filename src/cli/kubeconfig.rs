@@ -69,10 +69,7 @@ pub(super) fn run(args: Args) -> Outcome {
         eprintln!("gatelog: left out {key}: it was about the way to the cluster without the gate");
     }
     match args.output {
-        None => match io::stdout().lock().write_all(config.as_bytes()) {
-            Err(error) if error.kind() != io::ErrorKind::BrokenPipe => return Err(anyhow!(error).into()),
-            _ => {}
-        },
+        None => super::print(&config)?,
         Some(to) => {
             if same_file(&from, &to) {
                 return Err(usage(anyhow!(

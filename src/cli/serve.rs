@@ -1,7 +1,12 @@
 //! `gatelog serve`: the gate itself.
 
-use super::Outcome;
-use crate::telemetry::log::{self, Filter, Format};
+use super::{Outcome, misconfigured};
+use crate::{
+    config,
+    server::{self, StartError},
+    telemetry::log::{self, Filter, Format},
+};
+use anyhow::Context;
 use std::{io, net::SocketAddr, path::PathBuf, process::ExitCode};
 use tokio::signal::unix::{SignalKind, signal};
 
@@ -26,8 +31,30 @@ pub(super) struct Args {
 
 pub(super) fn run(args: Args) -> Outcome {
     let _log = log::init(args.log_format, &args.log_level).map_err(anyhow::Error::new)?;
-    let _ = (args.config, args.listen);
-    Ok(ExitCode::SUCCESS)
+    let mut config = match config::load(&args.config) {
+        Ok(config) => config,
+        Err(errors) => return Ok(misconfigured(&errors)),
+    };
+    if let Some(address) = args.listen {
+        config.server.address = address;
+    }
+    let runtime = super::runtime()?;
+    let outcome = runtime.block_on(async {
+        let stop = shutdown().context("cannot listen for signals")?;
+        let gate = match server::start(config).await {
+            Ok(gate) => gate,
+            Err(StartError::Config(errors)) => return Ok(misconfigured(&errors)),
+            Err(error) => return Err(anyhow::Error::new(error).into()),
+        };
+        let admin = gate.admin().map(|address| address.to_string());
+        tracing::info!(address = %gate.address(), admin, version = env!("CARGO_PKG_VERSION"), "serving");
+        stop.await;
+        gate.drain().await;
+        Ok(ExitCode::SUCCESS)
+    });
+    // Whatever still blocks a thread has had its time.
+    runtime.shutdown_background();
+    outcome
 }
 
 /// Ready at the first SIGTERM or SIGINT; the second ends the process with exit code 1, whatever it is doing. To be called on

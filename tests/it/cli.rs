@@ -1,10 +1,12 @@
 //! The command line as a person meets it: help, bad usage, `gatelog kubeconfig`.
 
+use gatelog::demo::pki::{Ca, Client};
 use std::{
     fs,
+    io::{BufRead, BufReader, Lines},
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
-    process::{Command, Output},
+    process::{Child, ChildStderr, Command, Output, Stdio},
 };
 
 /// An empty folder, removed afterwards.
@@ -53,7 +55,8 @@ fn every_subcommand_has_help() {
         (&["serve", "--help"], "Usage: gatelog serve [OPTIONS] --config <FILE>"),
         (&["check", "--help"], "Usage: gatelog check --config <FILE>"),
         (&["kubeconfig", "--help"], "Usage: gatelog kubeconfig [OPTIONS] --server <URL>"),
-        (&["audit", "--help"], "Usage: gatelog audit"),
+        (&["audit", "--help"], "Usage: gatelog audit <COMMAND>"),
+        (&["audit", "show", "--help"], "Usage: gatelog audit show [OPTIONS] <DIR>"),
         (&["help", "serve"], "Usage: gatelog serve"),
         (&["--version"], concat!("gatelog ", env!("CARGO_PKG_VERSION"))),
     ] {
@@ -75,6 +78,9 @@ fn bad_usage_exits_with_64() {
         (&["serve", "--config", "x", "--log-level", "loud"], r#"log level "loud" is none of"#),
         (&["serve", "--config", "x", "--log-format", "xml"], "neither text nor json"),
         (&["check"], "--config <FILE>"),
+        (&["audit"], "Usage: gatelog audit <COMMAND>"),
+        (&["audit", "show", "nowhere"], "nowhere: "),
+        (&["audit", "show", ".", "--since", "yesterday"], "--since: expected "),
         (&["kubeconfig"], "--server <URL>"),
         (&["kubeconfig", "--server", "http://gate"], "begins with https://"),
         (&["kubeconfig", "--server", "https://gate", "--embed"], "--certificate-authority"),
@@ -177,4 +183,159 @@ fn kubectl_reads_the_kubeconfig() {
         }
         Err(error) => panic!("kubectl: {error}"),
     }
+}
+
+/// A configuration in `scratch` that the gate starts with; its upstream is not there.
+fn gate(scratch: &Scratch, more: &str) -> PathBuf {
+    let ca = Ca::new("test").unwrap();
+    let server = ca.server(&["127.0.0.1"]).unwrap();
+    let client = ca.client(&Client::new("gate")).unwrap();
+    scratch.write("ca.crt", &ca.pem());
+    scratch.write("tls.crt", &server.certificates());
+    scratch.write("tls.key", &server.key);
+    scratch.write("gate.crt", &client.certificates());
+    scratch.write("gate.key", &client.key);
+    scratch.write(
+        "gatelog.yaml",
+        &format!(
+            "apiVersion: gatelog.dev/v1alpha1
+kind: Gateway
+listen: {{address: '127.0.0.1:0', tlsCertFile: tls.crt, tlsPrivateKeyFile: tls.key{more}}}
+upstream: {{server: 'https://127.0.0.1:1', certificateAuthority: ca.crt, clientCertificate: gate.crt, clientKey: gate.key}}
+authentication: {{clientCAFile: ca.crt}}
+audit: {{dir: audit}}
+admin: {{address: '127.0.0.1:0'}}
+"
+        ),
+    )
+}
+
+#[test]
+fn check_says_what_is_on_and_what_is_off() {
+    let scratch = Scratch::new("check");
+    gate(&scratch, "");
+    let output = scratch.gatelog(&["check", "--config", "gatelog.yaml"]);
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    for line in ["client certificates: on (1 CA)", "static tokens: off", "anonymous: off", "audit: on ("] {
+        assert!(
+            text(&output.stdout).lines().any(|l| l.starts_with(line)),
+            "{line}\n{}",
+            text(&output.stdout)
+        );
+    }
+}
+
+#[test]
+fn every_error_of_a_configuration_is_told_at_once() {
+    let scratch = Scratch::new("misconfigured");
+    scratch.write(
+        "gatelog.yaml",
+        "apiVersion: gatelog.dev/v1alpha1
+kind: Gate
+listen: {adress: '127.0.0.1:0', tlsCertFile: no.crt, tlsPrivateKeyFile: no.key, idleTimeout: 10}
+upstream: {kubeconfig: no.kubeconfig}
+authentication: {clientCAFile: no-ca.crt}
+audit: {dir: audit}
+",
+    );
+    for command in ["check", "serve"] {
+        let output = scratch.gatelog(&[command, "--config", "gatelog.yaml"]);
+        assert_eq!(output.status.code(), Some(64), "{command}");
+        let errors = text(&output.stderr);
+        for expected in [
+            "gatelog.yaml: kind: expected Gateway",
+            "gatelog.yaml: listen.adress: unknown key, did you mean address?",
+            "gatelog.yaml: listen.address: is missing",
+            "gatelog.yaml: listen.idleTimeout: 10 is not a duration",
+            "no.crt",
+            "no-ca.crt",
+            "no.kubeconfig",
+        ] {
+            assert!(errors.contains(expected), "{command}: {expected}\n{errors}");
+        }
+        assert!(errors.lines().all(|line| line.starts_with("gatelog.yaml: ")), "{errors}");
+        assert!(!scratch.0.join("audit").exists(), "{command} has begun something");
+    }
+    let output = scratch.gatelog(&["serve", "--config", "no.yaml"]);
+    assert_eq!(output.status.code(), Some(64));
+    assert!(text(&output.stderr).starts_with("no.yaml: "), "{}", text(&output.stderr));
+}
+
+/// A running gate and its log.
+struct Served(Child, Lines<BufReader<ChildStderr>>);
+
+impl Served {
+    fn start(scratch: &Scratch) -> Self {
+        let mut child = Command::new(env!("CARGO_BIN_EXE_gatelog"))
+            .args(["serve", "--config", "gatelog.yaml", "--log-format", "json"])
+            .current_dir(&scratch.0)
+            .stderr(Stdio::piped())
+            .spawn()
+            .unwrap();
+        let log = BufReader::new(child.stderr.take().unwrap()).lines();
+        Self(child, log)
+    }
+
+    /// The next line with this message.
+    fn logged(&mut self, message: &str) -> serde_json::Value {
+        self.1
+            .by_ref()
+            .map(|line| serde_json::from_str::<serde_json::Value>(&line.unwrap()).unwrap())
+            .find(|line| line["message"].as_str().is_some_and(|m| m.starts_with(message)))
+            .unwrap_or_else(|| panic!("it ended without saying {message:?}"))
+    }
+
+    fn signal(&self, name: &str) {
+        let pid = self.0.id().to_string();
+        assert!(Command::new("kill").args([&format!("-{name}"), &pid]).status().unwrap().success());
+    }
+
+    fn ended(mut self) -> Option<i32> {
+        self.0.wait().unwrap().code()
+    }
+}
+
+#[test]
+fn a_signal_ends_the_gate_in_order() {
+    let scratch = Scratch::new("term");
+    gate(&scratch, "");
+    for signal in ["TERM", "INT"] {
+        let mut served = Served::start(&scratch);
+        let serving = served.logged("serving");
+        let address: std::net::SocketAddr = serving["address"].as_str().unwrap().parse().unwrap();
+        assert_ne!(address.port(), 0);
+        std::net::TcpStream::connect(address).unwrap();
+        served.signal(signal);
+        assert_eq!(served.logged("stopping")["signal"], format!("SIG{signal}"));
+        assert_eq!(served.ended(), Some(0));
+    }
+}
+
+#[test]
+fn a_second_signal_ends_it_at_once() {
+    let scratch = Scratch::new("twice");
+    gate(&scratch, ", shutdownDelayDuration: 1h");
+    let mut served = Served::start(&scratch);
+    served.logged("serving");
+    served.signal("TERM");
+    served.logged("stopping");
+    served.signal("INT");
+    served.logged("stopped at once");
+    assert_eq!(served.ended(), Some(1));
+}
+
+#[test]
+fn an_address_in_use_is_a_failed_start() {
+    let scratch = Scratch::new("in-use");
+    gate(&scratch, "");
+    let taken = std::net::TcpListener::bind("127.0.0.1:0").unwrap();
+    let address = taken.local_addr().unwrap().to_string();
+    let output =
+        scratch.gatelog(&["serve", "--config", "gatelog.yaml", "--listen", &address, "--log-level", "off"]);
+    assert_eq!(output.status.code(), Some(1));
+    assert!(
+        text(&output.stderr).starts_with(&format!("gatelog: cannot listen on {address}: ")),
+        "{}",
+        text(&output.stderr)
+    );
 }

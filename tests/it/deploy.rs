@@ -2,6 +2,7 @@
 
 use gatelog::{
     codec::yaml,
+    config,
     rbac::{Objects, read},
 };
 use serde_json::{Value, json};
@@ -75,7 +76,7 @@ fn gate(pod: &Value) -> &Value {
 }
 
 /// The gate's configuration that the kustomization of `folder` packs.
-fn config(folder: &str) -> Value {
+fn raw_config(folder: &str) -> Value {
     let path = root().join("deploy").join(folder).join("config/gatelog.yaml");
     yaml::object(&text(&path)).unwrap_or_else(|error| panic!("{folder}: {error}"))
 }
@@ -233,7 +234,7 @@ fn the_sidecar_may_impersonate_the_application_and_nothing_else() {
 #[test]
 fn ports_agree() {
     for folder in FOLDERS {
-        let (pod, config) = (pod(folder), config(folder));
+        let (pod, config) = (pod(folder), raw_config(folder));
         let gate = gate(&pod);
         let port = |address: &Value| -> u64 {
             address.as_str().unwrap().rsplit_once(':').unwrap().1.parse().unwrap()
@@ -297,7 +298,7 @@ fn selectors_agree() {
 #[test]
 fn paths_are_mounted() {
     for folder in FOLDERS {
-        let (pod, config, objects) = (pod(folder), config(folder), objects(folder));
+        let (pod, config, objects) = (pod(folder), raw_config(folder), objects(folder));
         // What each volume holds; None when anything may be written there.
         let mut volumes: BTreeMap<&str, Option<BTreeSet<String>>> = BTreeMap::new();
         let generated = |name: &Value| -> BTreeSet<String> {
@@ -355,6 +356,33 @@ fn paths_are_mounted() {
                 None => assert_ne!(mount["readOnly"], true, "{folder}: {path}"),
             }
         }
+    }
+}
+
+/// Each configuration is one the gate takes, and what it drains in is time that the pod is given.
+#[test]
+fn configurations_are_the_programs_own() {
+    for folder in FOLDERS {
+        let path = root().join("deploy").join(folder).join("config/gatelog.yaml");
+        let config = config::parse(&path, &text(&path)).unwrap_or_else(|errors| panic!("{errors}"));
+        assert!(!config.authn.anonymous, "{folder}");
+        let pod = pod(folder);
+        let given = pod["spec"]["terminationGracePeriodSeconds"].as_u64().unwrap();
+        let drain = config.server.shutdown_delay + config.server.shutdown_grace;
+        assert!(given >= drain.as_secs() + 10, "{folder}: {drain:?} of {given} s");
+        // The record leaves room on its volume.
+        let volume = match folder {
+            "kustomize" => {
+                the(&objects(folder), "StatefulSet")["spec"]["volumeClaimTemplates"][0]["spec"]["resources"]["requests"]
+                    ["storage"]
+                    .clone()
+            }
+            _ => list(&pod["spec"]["volumes"]).iter().find(|v| v["name"] == "record").unwrap()["emptyDir"]["sizeLimit"]
+                .clone(),
+        };
+        let volume: u64 = volume.as_str().unwrap().strip_suffix("Gi").unwrap().parse().unwrap();
+        let kept = config.audit.max_total_size.unwrap() + 2 * config.audit.max_size;
+        assert!(kept < volume << 30, "{folder}: {kept} of {volume} Gi");
     }
 }
 
