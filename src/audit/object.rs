@@ -75,7 +75,7 @@ pub(super) struct Object {
 /// Reads `bytes` as one JSON text. `drop_managed_fields`: of the object, of a list's items, and of a Table's rows.
 pub(super) fn read(bytes: &[u8], drop_managed_fields: bool) -> Result<Object, Omitted> {
     let text: &RawValue = serde_json::from_slice(bytes).map_err(|_| Omitted::Encoding)?;
-    let mut scan = Scan { rest: text.get(), found: Object::default(), drop_managed_fields, mute: 0 };
+    let mut scan = Scan { text: text.get(), at: 0, found: Object::default(), drop_managed_fields, mute: 0 };
     scan.found.json.reserve(text.get().len());
     scan.value(Role::Object, 0)?;
     Ok(scan.found)
@@ -174,7 +174,8 @@ impl Role {
 
 /// One pass over a text that is known to be JSON.
 struct Scan<'a> {
-    rest: &'a str,
+    text: &'a str,
+    at: usize,
     found: Object,
     drop_managed_fields: bool,
     /// Inside so many values that are left out.
@@ -195,9 +196,7 @@ impl<'a> Scan<'a> {
                 Ok(())
             }
             _ => {
-                let end = self.rest.find([',', '}', ']', ' ', '\t', '\r', '\n']).unwrap_or(self.rest.len());
-                let (token, rest) = self.rest.split_at(end);
-                self.rest = rest;
+                let token = self.bare();
                 // Beyond what a double holds, readers disagree or give up.
                 if token.len() > 300 || !token.starts_with(['t', 'f']) && token.contains(['e', 'E']) {
                     token.parse().ok().filter(|n: &f64| n.is_finite()).ok_or(Omitted::Encoding)?;
@@ -213,7 +212,7 @@ impl<'a> Scan<'a> {
         let (mut is_secret, mut has_data) = (false, false);
         self.take();
         self.emit("{");
-        while self.peek() != b'}' {
+        while self.more(b'}')? {
             let token = self.string();
             let key = unescape(token);
             self.colon();
@@ -250,7 +249,7 @@ impl<'a> Scan<'a> {
         let mut first = true;
         self.take();
         self.emit("[");
-        while self.peek() != b']' {
+        while self.more(b']')? {
             if !std::mem::take(&mut first) {
                 self.emit(",");
             }
@@ -294,12 +293,23 @@ impl<'a> Scan<'a> {
     // --- tokens; the text is known to be well formed, so that each is where it is looked for ---
 
     fn peek(&mut self) -> u8 {
-        self.rest = self.rest.trim_start_matches([' ', '\t', '\r', '\n']);
-        self.rest.as_bytes().first().copied().unwrap_or_default()
+        let bytes = self.text.as_bytes();
+        while let Some(b' ' | b'\t' | b'\r' | b'\n') = bytes.get(self.at) {
+            self.at += 1;
+        }
+        bytes.get(self.at).copied().unwrap_or_default()
+    }
+
+    /// Whether something stands before `end`. That nothing at all is left cannot be, and would be no JSON.
+    fn more(&mut self, end: u8) -> Result<bool, Omitted> {
+        match self.peek() {
+            0 => Err(Omitted::Encoding),
+            next => Ok(next != end),
+        }
     }
 
     fn take(&mut self) {
-        self.rest = self.rest.get(1..).unwrap_or_default();
+        self.at += 1;
     }
 
     fn colon(&mut self) {
@@ -316,19 +326,28 @@ impl<'a> Scan<'a> {
     /// The next string, quotes included.
     fn string(&mut self) -> &'a str {
         self.peek();
-        let bytes = self.rest.as_bytes();
-        let mut at = 1;
-        loop {
-            match bytes.get(at) {
-                Some(b'\\') => at += 2,
-                Some(b'"') => break,
-                Some(_) => at += 1,
-                None => break,
+        let bytes = self.text.as_bytes();
+        let start = self.at;
+        self.at += 1;
+        while let Some(found) =
+            bytes.get(self.at..).and_then(|b| b.iter().position(|b| matches!(b, b'"' | b'\\')))
+        {
+            self.at += found;
+            if bytes.get(self.at) == Some(&b'"') {
+                break;
             }
+            self.at += 2;
         }
-        let (token, rest) = self.rest.split_at_checked(at + 1).unwrap_or((self.rest, ""));
-        self.rest = rest;
-        token
+        self.at += 1;
+        self.text.get(start..self.at).unwrap_or_default()
+    }
+
+    /// The next number or literal.
+    fn bare(&mut self) -> &'a str {
+        let start = self.at;
+        let rest = self.text.as_bytes().get(start..).unwrap_or_default();
+        self.at += rest.iter().position(|b| b",}] \t\r\n".contains(b)).unwrap_or(rest.len());
+        self.text.get(start..self.at).unwrap_or_default()
     }
 
     fn emit(&mut self, text: &str) {
