@@ -19,7 +19,7 @@ use crate::{
     streams::{Held, Lease, Reason, Streams},
     telemetry::{
         log::{self, AccessLine},
-        metrics::{self, Metrics, Running, Series},
+        metrics::{self, Authentication, Authorization, Metrics, Running, Series},
     },
 };
 use answer::{Answer, Source};
@@ -398,6 +398,7 @@ impl Way {
 
     fn permitted(&mut self, permit: &Permit, head: &Parts) {
         self.trail.decided(true, &permit.reason().to_string());
+        self.metrics.authorization(Authorization::Allowed);
         let series = self.metrics.series(&metrics::Call::of(permit.asked(), &head.headers));
         self.running = Some(series.running());
         self.series = Some(series);

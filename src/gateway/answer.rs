@@ -10,6 +10,7 @@ use crate::{
     limits::Slot,
     status::Status,
     streams::{Lease, Reason},
+    telemetry::metrics::Direction,
 };
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header, response::Parts};
@@ -259,7 +260,10 @@ impl Rest {
             Some(lease) => tunnel.join(&flow, lease).await,
             None => None,
         };
-        self.way.end(flow.to_caller.load(Relaxed), flow.from_caller.load(Relaxed), why);
+        let (sent, received) = (flow.to_caller.load(Relaxed), flow.from_caller.load(Relaxed));
+        self.way.metrics.stream_bytes(Direction::ToCaller, sent);
+        self.way.metrics.stream_bytes(Direction::ToUpstream, received);
+        self.way.end(sent, received, why);
     }
 }
 

@@ -9,7 +9,7 @@ use crate::{
     limits::Exceeded,
     request::BadRequest,
     status::Status,
-    telemetry::metrics::{Authorization, Metrics},
+    telemetry::metrics::{Authentication, Authorization, Metrics},
 };
 use http::HeaderValue;
 
@@ -110,7 +110,13 @@ impl Failure {
     /// What the record and the metrics say beyond the status.
     pub(super) fn record(&self, trail: &mut Trail, metrics: &Metrics) {
         match self {
-            Self::Unauthenticated(unauthenticated) => trail.attempted(&unauthenticated.attempted),
+            Self::Unauthenticated(unauthenticated) => {
+                trail.attempted(&unauthenticated.attempted);
+                metrics.authentication(match unauthenticated.rejected {
+                    true => Authentication::Error,
+                    false => Authentication::Failure,
+                });
+            }
             Self::Refused(refused) => {
                 if let Some(user) = &refused.impersonated {
                     trail.impersonated(user);
