@@ -364,10 +364,13 @@ impl Writer {
                     "audit events are lost: the disk failed until the end"
                 );
                 self.shared.lose(self.shared.lock(), events);
-                self.done(if queued { lines.len() } else { 0 });
+                self.release(if queued { lines.len() } else { 0 });
                 return;
             }
-            self.done(if queued { chunk.len() } else { 0 });
+            if queued {
+                self.release(chunk.len());
+                self.shared.progress.send_modify(|p| p.written += chunk.len() as u64);
+            }
             self.tell_lost();
             lines = rest;
         }
@@ -430,14 +433,10 @@ impl Writer {
         self.shared.progress.send_modify(|p| p.failing = false);
     }
 
-    fn done(&self, bytes: usize) {
+    fn release(&self, bytes: usize) {
         let mut state = self.shared.lock();
         state.used = state.used.saturating_sub(bytes);
         self.shared.metrics.queue_bytes.set(i64::try_from(state.used).unwrap_or(i64::MAX));
-        drop(state);
-        if bytes > 0 {
-            self.shared.progress.send_modify(|p| p.written += bytes as u64);
-        }
     }
 
     /// Writes how many events were lost while the disk failed. If that fails in turn, it is told later.
@@ -458,6 +457,16 @@ impl Writer {
             let mut state = self.shared.lock();
             state.lost += lost;
             state.lost_since = since.or(state.lost_since);
+        }
+    }
+}
+
+impl Drop for Writer {
+    /// A writer that falls over must not look as if it were well.
+    fn drop(&mut self) {
+        if std::thread::panicking() {
+            self.shared.lock().failing = Some("the audit journal's writer failed".into());
+            self.shared.progress.send_modify(|p| p.failing = true);
         }
     }
 }

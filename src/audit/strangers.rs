@@ -16,6 +16,8 @@ const ALLOWANCE: (f64, f64) = (20.0, 1.0);
 const OTHERS: (f64, f64) = (100.0, 10.0);
 /// Sources that have an own place.
 const SOURCES: usize = 4096;
+/// How often a full table is searched for those that may be forgotten.
+const SWEEP: Duration = Duration::from_secs(1);
 /// Sources whose count is told by name; the rest is told as one number.
 const NAMED: usize = 32;
 /// How often counts are told.
@@ -30,6 +32,7 @@ struct Table {
     sources: HashMap<IpAddr, Source>,
     others: Source,
     told: Instant,
+    swept: Instant,
 }
 
 #[derive(Debug)]
@@ -43,7 +46,7 @@ struct Source {
 impl Strangers {
     pub(super) fn new(now: Instant) -> Self {
         let others = Source::new(OTHERS.0, now);
-        Self(Mutex::new(Table { sources: HashMap::new(), others, told: now }))
+        Self(Mutex::new(Table { sources: HashMap::new(), others, told: now, swept: now }))
     }
 
     /// Whether an event of `ip` may be recorded now. One that may not must be counted with [`Self::suppress`].
@@ -94,7 +97,8 @@ impl Strangers {
 impl Table {
     fn source(&mut self, ip: IpAddr, now: Instant) -> (&mut Source, (f64, f64)) {
         let ip = network(ip);
-        if self.sources.len() >= SOURCES && !self.sources.contains_key(&ip) {
+        if self.sources.len() >= SOURCES && now.saturating_duration_since(self.swept) > SWEEP {
+            self.swept = now;
             self.sources.retain(|_, s| !s.is_rested(now));
         }
         if self.sources.len() >= SOURCES && !self.sources.contains_key(&ip) {

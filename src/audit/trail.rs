@@ -65,8 +65,8 @@ struct Inner {
     place: Option<usize>,
     /// Where the first event stands.
     mark: Option<Mark>,
-    /// The request body found no room.
-    crowded: bool,
+    /// Why nothing may be forwarded.
+    unkept: Option<Unkept>,
     request: Option<Vec<u8>>,
     code: Option<u16>,
     told: Told,
@@ -141,7 +141,7 @@ impl Audit {
             impersonated: None,
             place: None,
             mark: None,
-            crowded: false,
+            unkept: None,
             request: None,
             code: None,
             told: Told::default(),
@@ -284,8 +284,10 @@ impl Trail {
             Err(why) => stand_in(why),
         };
         if !this.audit.journal.hold(object.len()) {
-            this.crowded = true;
             object = stand_in(Omitted::Room);
+            if this.audit.on_failure == OnFailure::Refuse {
+                this.unkept = Some(Unkept("its queue is full".into()));
+            }
         } else if let Some(place) = &mut this.place {
             *place += object.len();
         } else {
@@ -297,15 +299,13 @@ impl Trail {
     /// The first event is enqueued / on disk, as the mode demands.
     pub async fn kept(&mut self) -> Result<Kept, Unkept> {
         let this = &mut *self.0;
-        let kept = match (this.phase, this.mark) {
-            (Phase::Opened, _) => Err(Unkept("the request was not begun".into())),
-            _ if this.crowded && this.audit.on_failure == OnFailure::Refuse => {
-                Err(Unkept("its queue is full".into()))
-            }
-            (_, Some(mark)) if this.effect != Effect::Read && this.audit.mode == Mode::Blocking => {
+        let kept = match (&this.unkept, this.mark) {
+            _ if this.phase == Phase::Opened => Err(Unkept("the request was not begun".into())),
+            (Some(unkept), _) => Err(unkept.clone()),
+            (None, Some(mark)) if this.effect != Effect::Read && this.audit.mode == Mode::Blocking => {
                 this.audit.journal.written(mark).await
             }
-            _ => Ok(()),
+            (None, _) => Ok(()),
         };
         if kept.is_err() {
             this.audit.metrics.rejected.inc();
@@ -425,6 +425,7 @@ impl Inner {
             Err(_) if self.audit.on_failure == OnFailure::Open => Ok(()),
             Err(unkept) => {
                 self.audit.metrics.rejected.inc();
+                self.unkept = Some(unkept.clone());
                 Err(unkept)
             }
         }

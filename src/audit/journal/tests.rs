@@ -109,3 +109,21 @@ fn the_journals_own_lines_are_written_now_and_then() {
     journal.close();
     assert_eq!(written(&folder), "line\nsummary\n");
 }
+
+#[tokio::test]
+async fn a_writer_that_fell_over_is_a_failing_disk() {
+    let folder = Folder::new();
+    let (segments, _) = Segments::open(&folder.0, KEEP).unwrap();
+    let falls = |_: bool, _: &mut Vec<u8>| panic!("as it is wanted here");
+    let journal =
+        Journal::start(segments, 1 << 20, OnFailure::Refuse, Metrics::unregistered(), Box::new(falls))
+            .unwrap();
+    while journal.healthy().is_ok() {
+        // It falls with its first tick.
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(journal.reserve(b"line\n", 0).unwrap_err().0, "its disk fails");
+    journal.append(b"line\n", 0);
+    journal.flush().await.unwrap_err();
+    assert_eq!(journal.close(), 1);
+}

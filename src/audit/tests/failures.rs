@@ -105,6 +105,7 @@ async fn a_failing_disk_refuses_and_loses_nothing() {
     record.until(false).await;
     let (mut late, begun) = record.try_begin("GET", "/api/v1/nodes");
     begun.unwrap_err();
+    assert!(late.kept().await.is_err(), "there is no way around a refusal");
     late.refused(&Status::unavailable("x", None));
     drop(late);
     record.audit.flush().await.unwrap_err();
@@ -138,7 +139,7 @@ async fn a_failing_disk_refuses_and_loses_nothing() {
             "get ResponseComplete 200",
         ]
     );
-    assert_eq!((record.audit.metrics.rejected.get(), record.audit.metrics.lost.get()), (2, 0));
+    assert_eq!((record.audit.metrics.rejected.get(), record.audit.metrics.lost.get()), (3, 0));
 }
 
 #[tokio::test]
