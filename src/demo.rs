@@ -14,6 +14,7 @@ pub mod kubelet;
 mod openapi;
 mod patch;
 pub mod pki;
+mod protobuf;
 mod reviews;
 mod route;
 mod schema;

@@ -197,7 +197,9 @@ fn service(object: &mut Value) {
     for port in object.pointer_mut("/spec/ports").and_then(Value::as_array_mut).into_iter().flatten() {
         default(port, "/protocol", "TCP");
         let number = port.get("port").cloned().unwrap_or_default();
-        default(port, "/targetPort", number);
+        if port.get("targetPort").is_none_or(|p| p.is_null() || p == 0 || p == "") {
+            set(port, "/targetPort", number);
+        }
     }
     default(object, "/status/loadBalancer", json!({}));
 }

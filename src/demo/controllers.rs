@@ -5,6 +5,7 @@
 
 mod network;
 mod pods;
+mod roles;
 mod workloads;
 
 use super::{
@@ -43,6 +44,7 @@ pub(super) fn settle(state: &mut State) {
                     ("apps", "replicasets") => replicas(state, at, &live),
                     ("apps", "statefulsets" | "daemonsets") => numbered(state, at, &live),
                     ("batch", "jobs") => job(state, at, &live),
+                    ("rbac.authorization.k8s.io", "clusterroles") => roles::aggregate(state),
                     ("policy", "poddisruptionbudgets") => budgets(state, &namespace),
                     _ => {}
                 }
@@ -110,6 +112,9 @@ fn gone(state: &mut State, plural: &str, object: &Value) {
         for (group, plural) in [("", "endpoints"), ("discovery.k8s.io", "endpointslices")] {
             state.remove(find(group, plural), &namespace, text(object, "/metadata/name"));
         }
+    }
+    if plural == "clusterroles" {
+        roles::aggregate(state);
     }
     if plural == "pods" {
         endpoints(state, &namespace);

@@ -1,5 +1,4 @@
-//! Kinds that are answered on the spot: who am I, may I, may they, whose token is this. kubectl asks some of them in
-//! protobuf, so their few messages are read here.
+//! Kinds that are answered on the spot: who am I, may I, may they, whose token is this.
 
 use super::{
     answer::Failure,
@@ -12,7 +11,7 @@ use crate::{
     rbac::Rules,
     request::{Attributes, Object},
 };
-use serde_json::{Map, Value, json};
+use serde_json::{Value, json};
 use std::collections::HashMap;
 
 /// What a review is answered from.
@@ -143,114 +142,5 @@ fn is_subject(caller: &Caller, subject: &Value) -> bool {
         "User" => name == caller.name,
         "Group" => caller.groups.iter().any(|g| g == name),
         _ => caller.name == format!("system:serviceaccount:{}:{name}", text(subject, "/namespace")),
-    }
-}
-
-/// Reads a protobuf body of one of these kinds; None: not one that is understood.
-pub(super) fn from_protobuf(kind: &Kind, body: &[u8]) -> Option<Value> {
-    let unknown = fields(body.strip_prefix(b"k8s\0")?)?;
-    let object = unknown.iter().find(|(n, _)| *n == 2).map_or(&[][..], |(_, raw)| raw);
-    let object = fields(object)?;
-    let spec = object.iter().find(|(n, _)| *n == 2).map_or(&[][..], |(_, raw)| raw);
-    let spec = fields(spec)?;
-    const RESOURCE: &[&str] = &["namespace", "verb", "group", "version", "resource", "subresource", "name"];
-    let mut out = Map::new();
-    let nested = |raw: &[u8], names: &[&str]| -> Option<Value> {
-        let mut map = Map::new();
-        for (number, raw) in fields(raw)? {
-            if let Some(name) = usize::try_from(number).ok().and_then(|n| names.get(n.checked_sub(1)?)) {
-                map.insert((*name).into(), String::from_utf8(raw.to_vec()).ok()?.into());
-            }
-        }
-        Some(map.into())
-    };
-    let string = |raw: &[u8]| String::from_utf8(raw.to_vec()).ok();
-    for (number, raw) in spec {
-        match (kind.kind, number) {
-            ("SelfSubjectReview", _) => {}
-            ("SelfSubjectRulesReview", 1) => drop(out.insert("namespace".into(), string(raw)?.into())),
-            ("TokenReview", 1) => drop(out.insert("token".into(), string(raw)?.into())),
-            ("SelfSubjectAccessReview" | "SubjectAccessReview" | "LocalSubjectAccessReview", 1) => {
-                drop(out.insert("resourceAttributes".into(), nested(raw, RESOURCE)?))
-            }
-            ("SelfSubjectAccessReview" | "SubjectAccessReview" | "LocalSubjectAccessReview", 2) => {
-                drop(out.insert("nonResourceAttributes".into(), nested(raw, &["path", "verb"])?))
-            }
-            ("SubjectAccessReview" | "LocalSubjectAccessReview", 3) => {
-                out.insert("user".into(), string(raw)?.into());
-            }
-            ("SubjectAccessReview" | "LocalSubjectAccessReview", 4) => {
-                let groups = out.entry("groups").or_insert_with(|| json!([]));
-                groups.as_array_mut()?.push(string(raw)?.into());
-            }
-            _ => {}
-        }
-    }
-    kind.is_virtual().then(|| json!({"spec": out}))
-}
-
-/// The fields of a protobuf message: their numbers, and the bytes of those with a length.
-fn fields(mut bytes: &[u8]) -> Option<Vec<(u64, &[u8])>> {
-    let mut found = Vec::new();
-    while !bytes.is_empty() {
-        let key = varint(&mut bytes)?;
-        match key & 7 {
-            0 => drop(varint(&mut bytes)?),
-            1 => bytes = bytes.get(8..)?,
-            2 => {
-                let length = usize::try_from(varint(&mut bytes)?).ok()?;
-                let (value, rest) = bytes.split_at_checked(length)?;
-                found.push((key >> 3, value));
-                bytes = rest;
-            }
-            5 => bytes = bytes.get(4..)?,
-            _ => return None,
-        }
-    }
-    Some(found)
-}
-
-fn varint(bytes: &mut &[u8]) -> Option<u64> {
-    let mut value = 0u64;
-    for shift in (0..64).step_by(7) {
-        let (byte, rest) = bytes.split_first()?;
-        *bytes = rest;
-        value |= u64::from(byte & 0x7f) << shift;
-        if byte & 0x80 == 0 {
-            return Some(value);
-        }
-    }
-    None
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use crate::demo::kinds::KINDS;
-
-    fn message(fields: &[(u8, &[u8])]) -> Vec<u8> {
-        let mut out = Vec::new();
-        for (number, value) in fields {
-            out.extend([number << 3 | 2, u8::try_from(value.len()).unwrap()]);
-            out.extend(*value);
-        }
-        out
-    }
-
-    #[test]
-    fn an_access_review_in_protobuf() {
-        let attributes = message(&[(1, b"shop"), (2, b"get"), (5, b"pods"), (6, b"log")]);
-        let review = message(&[(1, b""), (2, &message(&[(1, &attributes)]))]);
-        let mut body = b"k8s\0".to_vec();
-        body.extend(message(&[(1, b""), (2, &review), (3, b""), (4, b"")]));
-        let kind = KINDS.iter().find(|k| k.kind == "SelfSubjectAccessReview").unwrap();
-        let expected = json!({"spec": {"resourceAttributes":
-            {"namespace": "shop", "verb": "get", "resource": "pods", "subresource": "log"}}});
-        assert_eq!(from_protobuf(kind, &body), Some(expected));
-        for cut in [&body[..3], &body[..body.len() - 1], b"k8s\0\xff"] {
-            assert_eq!(from_protobuf(kind, cut), None);
-        }
-        let pods = KINDS.iter().find(|k| k.kind == "Pod").unwrap();
-        assert_eq!(from_protobuf(pods, &body), None);
     }
 }

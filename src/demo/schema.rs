@@ -35,6 +35,10 @@ pub(super) struct Field {
     pub name: &'static str,
     /// What it holds.
     pub shape: Shape,
+    /// Number in protobuf, after that of the inlined message it is in; 0: none known.
+    pub number: (u64, u64),
+    /// A scalar that protobuf sends only when it was set, so that zero counts.
+    pub optional: bool,
     /// Must be there.
     pub required: bool,
     /// How a list or map merges.
@@ -262,9 +266,14 @@ fn parse(text: &'static str) -> Vec<Type> {
             continue;
         }
         let shape = shape(words.next().unwrap_or_default());
-        let mut field = Field { name, shape, required: false, merge: Merge::Plain, about };
+        let (name, number) = name.split_once('=').unwrap_or((name, "0"));
+        let (outer, inner) = number.split_once('.').unwrap_or((number, "0"));
+        let number = (outer.parse().unwrap_or_default(), inner.parse().unwrap_or_default());
+        let mut field =
+            Field { name, shape, number, optional: false, required: false, merge: Merge::Plain, about };
         for word in words {
             match word {
+                "?" => field.optional = true,
                 "!" => field.required = true,
                 "atomic" => field.merge = Merge::Atomic,
                 "set" => field.merge = Merge::Set,

@@ -115,6 +115,20 @@ mod tests {
     }
 
     #[test]
+    fn all_that_is_stored_has_the_form_of_its_kind() {
+        let store = Store::default();
+        fill(&store, &[GATEWAY_USER.into()]).unwrap();
+        for (at, kind) in KINDS.iter().enumerate() {
+            let of = crate::demo::schema::kind(kind.group, kind.version, kind.kind).unwrap();
+            store.read(|s| {
+                for (key, object) in s.objects(at) {
+                    assert_eq!(crate::demo::schema::check(of, object), [], "{} {key:?}", kind.kind);
+                }
+            });
+        }
+    }
+
+    #[test]
     fn the_users_rights_have_no_faults() {
         let (mut objects, mut problems) = (crate::rbac::Objects::default(), Vec::new());
         crate::rbac::read("demo", rbac_yaml(), &mut objects, &mut problems);

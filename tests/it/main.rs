@@ -7,6 +7,8 @@ mod attacks;
 mod cli;
 mod conformance;
 mod cves;
+#[cfg(feature = "demo")]
+mod demo_api;
 mod deploy;
 mod frames;
 mod golden;

@@ -42,8 +42,7 @@ fn pod_from(owner: &Value, template: &Value, name: (&str, &str), labels: &[(&str
 /// Ten characters that follow from a pod template.
 fn hash(template: &Value) -> String {
     // FNV-1a: short, stable, and nothing depends on its strength.
-    let digest = template
-        .to_string()
+    let digest = canonical(template)
         .bytes()
         .fold(0xcbf2_9ce4_8422_2325_u64, |h, b| (h ^ u64::from(b)).wrapping_mul(0x0100_0000_01b3));
     const ALPHABET: &[u8] = b"bcdfghjklmnpqrstvwxz2456789";
@@ -55,6 +54,22 @@ fn hash(template: &Value) -> String {
         rest /= 27;
     }
     out
+}
+
+/// JSON with sorted keys: the same template in another order is the same template.
+fn canonical(value: &Value) -> String {
+    match value {
+        Value::Object(map) => {
+            let mut members: Vec<String> =
+                map.iter().map(|(k, v)| format!("{k:?}:{}", canonical(v))).collect();
+            members.sort_unstable();
+            format!("{{{}}}", members.join(","))
+        }
+        Value::Array(list) => {
+            format!("[{}]", list.iter().map(canonical).collect::<Vec<_>>().join(","))
+        }
+        scalar => scalar.to_string(),
+    }
 }
 
 pub(super) fn deployment(state: &mut State, at: usize, object: &Arc<Value>) {

@@ -1,12 +1,12 @@
 //! Subresources, and the reviews.
 
-use super::{Call, Place, body::parse_json, change::delete_options};
+use super::{Call, Place, change::delete_options};
 use crate::demo::{
     answer::{Answer, Failure, GroupResource, json_answer},
     kinds::{self, Kind, Sub},
     kubelet,
     reviews::Known,
-    selector,
+    schema, selector,
     store::State,
     value::{int, map, remove, set, text},
     write::{self, Write},
@@ -47,7 +47,7 @@ impl Call<'_> {
             ("scale", "get") => Ok(json_answer(200, &scale_of(place.kind, &*live()?))),
             ("scale", "update") => {
                 let by = self.by()?;
-                let scale = parse_json("Scale", &self.body(body).await?)?;
+                let scale = self.decode_as(schema::named("Scale"), "Scale", &self.body(body).await?)?;
                 let done = self.server.store.write(|s| self.rescale(s, place, &scale, &by))?;
                 Ok(json_answer(200, &scale_of(place.kind, &done)))
             }
@@ -93,7 +93,7 @@ impl Call<'_> {
     }
 
     pub(super) fn evict(&self, place: &Place, bytes: &[u8]) -> Result<Answer, Failure> {
-        let eviction = parse_json("Eviction", bytes)?;
+        let eviction = self.decode_as(schema::named("Eviction"), "Eviction", bytes)?;
         let mut how = delete_options(eviction.get("deleteOptions").unwrap_or(&json!({})))?;
         let dry = self.by()?.dry_run;
         how.dry_run |= dry;
@@ -125,7 +125,7 @@ impl Call<'_> {
     }
 
     pub(super) fn bind(&self, place: &Place, bytes: &[u8]) -> Result<Answer, Failure> {
-        let binding = parse_json("Binding", bytes)?;
+        let binding = self.decode_as(schema::named("Binding"), "Binding", bytes)?;
         let by = self.by()?;
         let name = &self.resource.name;
         self.server.store.write(|s| {
@@ -151,10 +151,7 @@ impl Call<'_> {
 
     /// A token that looks like one and opens nothing.
     pub(super) fn token(&self, place: &Place, account: &Value, bytes: &[u8]) -> Result<Answer, Failure> {
-        let mut request = match self.media() {
-            "application/vnd.kubernetes.protobuf" => json!({"spec": {}}),
-            _ => parse_json("TokenRequest", bytes)?,
-        };
+        let mut request = self.decode_as(schema::named("TokenRequest"), "TokenRequest", bytes)?;
         let seconds = int(&request, "/spec/expirationSeconds").unwrap_or(3600);
         let now = jiff::Timestamp::now().as_second();
         let name = text(account, "/metadata/name");

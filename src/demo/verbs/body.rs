@@ -6,8 +6,8 @@ use crate::{
     demo::{
         answer::{Cause, Failure},
         kinds::Kind,
-        reviews,
-        schema::{self, Wrong},
+        protobuf,
+        schema::{self, Type, Wrong},
         value::{set, text},
         write::Write,
     },
@@ -62,11 +62,21 @@ impl Call<'_> {
 
     /// Reads a body as an object that should be of `kind`.
     pub(super) fn decode(&self, kind: &Kind, bytes: &[u8]) -> Result<Value, Failure> {
+        self.decode_as(schema::kind(kind.group, kind.version, kind.kind), kind.kind, bytes)
+    }
+
+    /// Reads a body as an object of a type that no path stands for, such as `Eviction`.
+    pub(super) fn decode_as(
+        &self,
+        of: Option<&'static Type>,
+        name: &str,
+        bytes: &[u8],
+    ) -> Result<Value, Failure> {
         match self.media().to_ascii_lowercase().as_str() {
-            "" | "application/json" => parse_json(kind.kind, bytes),
-            "application/yaml" => parse_yaml(kind.kind, bytes),
+            "" | "application/json" => parse_json(name, bytes),
+            "application/yaml" => parse_yaml(name, bytes),
             "application/vnd.kubernetes.protobuf" => {
-                reviews::from_protobuf(kind, bytes).ok_or_else(Failure::unknown_format)
+                of.and_then(|of| protobuf::read(of, bytes)).ok_or_else(Failure::unknown_format)
             }
             _ => Err(Failure::unknown_format()),
         }

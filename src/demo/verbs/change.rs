@@ -1,10 +1,6 @@
 //! Creating, replacing, patching and deleting objects.
 
-use super::{
-    Call, Place,
-    below::scale_of,
-    body::{parse_json, parse_yaml},
-};
+use super::{Call, Place, below::scale_of, body::parse_yaml};
 use crate::demo::{
     answer::{Answer, Cause, Failure, GroupResource, json_answer},
     caller,
@@ -197,10 +193,8 @@ impl Call<'_> {
                 set(&mut options, "/dryRun", json!(dry));
             }
             options
-        } else if self.media() == "application/vnd.kubernetes.protobuf" {
-            return Err(Failure::unknown_format());
         } else {
-            parse_json("DeleteOptions", &bytes)?
+            self.decode_as(schema::named("DeleteOptions"), "DeleteOptions", &bytes)?
         };
         delete_options(&options)
     }
