@@ -397,7 +397,7 @@ impl Way {
     }
 
     fn permitted(&mut self, permit: &Permit, head: &Parts) {
-        self.trail.decided(true, &permit.reason().to_string());
+        self.trail.decided(true, permit.reason().to_string());
         self.metrics.authorization(Authorization::Allowed);
         let series = self.metrics.series(&metrics::Call::of(permit.asked(), &head.headers));
         self.running = Some(series.running());

@@ -19,6 +19,7 @@ use aws_lc_rs::hmac;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Uri, header};
 use std::{
+    borrow::Cow,
     cell::RefCell,
     fmt,
     net::SocketAddr,
@@ -216,10 +217,10 @@ impl Trail {
     }
 
     /// `authorization.k8s.io/decision` and `/reason`.
-    pub fn decided(&mut self, allow: bool, reason: &str) {
+    pub fn decided(&mut self, allow: bool, reason: impl Into<Cow<'static, str>>) {
         let annotations = &mut self.0.annotations;
         annotations.add("authorization.k8s.io/decision", if allow { "allow" } else { "forbid" });
-        annotations.add("authorization.k8s.io/reason", reason.to_owned());
+        annotations.add("authorization.k8s.io/reason", reason);
     }
 
     /// First value wins.

@@ -125,7 +125,7 @@ impl Failure {
                     trail.annotate("gatelog.dev/impersonation-refused", header.clone());
                 }
                 if let Some(reason) = &refused.reason {
-                    trail.decided(false, reason);
+                    trail.decided(false, reason.clone());
                 }
                 metrics.authorization(Authorization::NoOpinion);
             }
