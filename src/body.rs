@@ -137,7 +137,7 @@ impl Inbound {
             return Err(BadBody::TooLarge(limit));
         }
         if whole && !body.is_end_stream() {
-            return Whole::read(body, declared, &reading, budget).await.map(Self::Whole);
+            return Box::pin(Whole::read(body, declared, &reading, budget)).await.map(Self::Whole);
         }
         Ok(Self::Stream(Outbound::streaming(body, &reading)))
     }

@@ -179,7 +179,7 @@ impl Forward {
         headers.insert(header::HOST, self.endpoint().host_header().clone());
         headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
         headers.insert(header::UPGRADE, wanted.protocol.clone());
-        upgrade::send(&self.pool, request, wanted).await
+        Box::pin(upgrade::send(&self.pool, request, wanted)).await
     }
 
     /// Tries again only what cannot have been done: never sent, or refused unprocessed and without a body.
@@ -190,26 +190,23 @@ impl Forward {
     ) -> Result<Answered, NoAnswer> {
         let mut again = body.again();
         let mut request = head()?.map(|_| body);
-        for _ in 1..ATTEMPTS {
+        for attempt in 1.. {
             match self.pool.send(request).await {
                 Ok((response, place)) => return Ok(Answered::Body { response, place: Some(place) }),
-                Err(Lost::Unsent(unsent)) => request = *unsent,
-                Err(Lost::Unprocessed(error)) => {
+                Err(Lost::Unsent(unsent)) if attempt < ATTEMPTS => request = *unsent,
+                Err(Lost::Unprocessed(error)) if attempt < ATTEMPTS => {
                     let Some(body) = again.take() else { return Err(error) };
                     again = body.again();
                     request = head()?.map(|_| body);
                 }
-                Err(Lost::Broken(error)) => return Err(error),
+                Err(Lost::Unprocessed(error) | Lost::Broken(error)) => return Err(error),
+                Err(Lost::Unsent(_)) => break,
             }
         }
-        match self.pool.send(request).await {
-            Ok((response, place)) => Ok(Answered::Body { response, place: Some(place) }),
-            Err(Lost::Unprocessed(error) | Lost::Broken(error)) => Err(error),
-            Err(Lost::Unsent(_)) => Err(NoAnswer::Connect {
-                upstream: self.endpoint().authority().to_string(),
-                source: std::io::Error::other("every connection closed before the request could be sent"),
-            }),
-        }
+        Err(NoAnswer::Connect {
+            upstream: self.endpoint().authority().to_string(),
+            source: std::io::Error::other("every connection closed before the request could be sent"),
+        })
     }
 
     /// HTTP/2 wants scheme and authority; the path and query are the permit's, byte for byte.

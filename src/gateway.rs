@@ -40,7 +40,10 @@ use std::{
     task::Poll,
     time::{Duration, Instant, SystemTime},
 };
-use tokio::sync::Notify;
+use tokio::{
+    sync::Notify,
+    time::{Timeout, timeout_at},
+};
 
 /// What decides on requests; replaced as a whole by a reload. A request takes one and keeps it until it is answered.
 #[derive(Debug)]
@@ -304,13 +307,13 @@ fn upgrade_asked(head: &Parts, asked: &Asked) -> Result<Option<HeaderValue>, Fai
     if known { Ok(Some(protocol)) } else { Err(Failure::Upgrade(protocol)) }
 }
 
-/// Within the request's time, or 504.
-async fn by<T>(deadline: Option<tokio::time::Instant>, work: impl Future<Output = T>) -> Result<T, Failure> {
-    match deadline {
-        None => Ok(work.await),
-        Some(deadline) => tokio::time::timeout_at(deadline, work).await.map_err(|_| Failure::Late),
-    }
+/// Within the request's time. The work is held once, so that a request stays small.
+fn by<W: Future>(deadline: Option<tokio::time::Instant>, work: W) -> Timeout<W> {
+    timeout_at(deadline.unwrap_or_else(|| tokio::time::Instant::now() + FOREVER), work)
 }
+
+/// Longer than any stream.
+const FOREVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
 impl Drop for Way {
     fn drop(&mut self) {

@@ -118,7 +118,7 @@ impl Pool {
     pub(super) async fn send(&self, request: Request<Outbound>) -> Result<(Response<Incoming>, Place), Lost> {
         match self.0.place().await.map_err(Lost::Broken)? {
             Some(place) => place.send(request).await,
-            None => self.0.send_http1(request).await,
+            None => Box::pin(self.0.send_http1(request)).await,
         }
     }
 
@@ -161,6 +161,11 @@ impl Shared {
         if let Some(place) = self.least_loaded() {
             return Ok(Some(place));
         }
+        // Boxed, as every path that a request seldom takes: the future of a request is copied when it is spawned.
+        Box::pin(self.first_or_further()).await
+    }
+
+    async fn first_or_further(self: &Arc<Self>) -> Result<Option<Place>, NoAnswer> {
         if self.http1.load(Relaxed) {
             return Ok(None);
         }

@@ -12,6 +12,7 @@ use crate::{
     telemetry::metrics::{Authentication, Authorization, Metrics},
 };
 use http::HeaderValue;
+use tokio::time::error::Elapsed;
 
 /// Everything that can end a request at the gate. Its text is for the log; [`Failure::status`] is for the caller.
 #[derive(Debug, thiserror::Error)]
@@ -42,7 +43,7 @@ pub enum Failure {
     Unkept(#[from] Unkept),
     /// The request's time is up: 504.
     #[error("the request's time was up")]
-    Late,
+    Late(#[from] Elapsed),
     /// No usable answer from the upstream: 503, 502 or 500.
     #[error("{0}")]
     NoAnswer(#[from] NoAnswer),
@@ -85,7 +86,7 @@ impl Failure {
             }
             Self::Body(BadBody::TooLarge(limit))
             | Self::NoAnswer(NoAnswer::Body(BadBody::TooLarge(limit))) => Status::too_large(*limit),
-            Self::Body(BadBody::Late) | Self::Late => Status::timeout(),
+            Self::Body(BadBody::Late) | Self::Late(_) => Status::timeout(),
             Self::Body(bad) | Self::NoAnswer(NoAnswer::Body(bad)) => Status::bad_request(bad.to_string()),
             Self::Unkept(_) => Status::unavailable(
                 "the audit record cannot be kept at the moment, so the request was not forwarded",
