@@ -300,7 +300,8 @@ impl Audit {
         }
     }
 
-    fn trusts(&self, peer: IpAddr) -> bool {
+    /// Whether what `peer` says of the hops before it is believed.
+    pub fn trusts(&self, peer: IpAddr) -> bool {
         self.trusted_proxies.iter().any(|range| range.contains(peer))
     }
 }

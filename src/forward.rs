@@ -52,8 +52,8 @@ pub struct Caller<'a> {
     pub upgrade: Option<Wanted>,
     /// The request's id, the same upstream as in the record.
     pub audit_id: &'a HeaderValue,
-    /// Of the socket, for `X-Forwarded-For`.
-    pub address: std::net::IpAddr,
+    /// The hops before us, as far as they can be believed, and the socket's peer.
+    pub forwarded_for: HeaderValue,
 }
 
 /// What an upgrade asks for; the caller's side is joined only after the upstream's own, validated 101.
@@ -151,16 +151,14 @@ impl Forward {
 
     /// Sends what the permit allows, as its identity, and returns the answer's head.
     pub async fn send(&self, permit: Permit, _kept: Kept, caller: Caller<'_>) -> Result<Answered, NoAnswer> {
-        let Caller { headers: mut from_caller, body, upgrade, audit_id, address } = caller;
-        let forwarded_for = from_caller.remove("x-forwarded-for");
-        let forwarded_for = chain(forwarded_for.as_ref(), address);
+        let Caller { headers: from_caller, body, upgrade, audit_id, forwarded_for } = caller;
         let head = || {
             let mut request = Request::new(Outbound::empty());
             *request.method_mut() = permit.asked().method.clone();
             *request.headers_mut() = headers::for_upstream(&from_caller);
             self.identify(request.headers_mut(), &permit)?;
-            request.headers_mut().insert("audit-id", audit_id.clone());
-            request.headers_mut().insert("x-forwarded-for", forwarded_for.clone());
+            request.headers_mut().insert(headers::AUDIT_ID, audit_id.clone());
+            request.headers_mut().insert(headers::X_FORWARDED_FOR, forwarded_for.clone());
             Ok(request)
         };
         let target = permit.asked().target.path_and_query();
@@ -231,13 +229,4 @@ impl Forward {
         }
         Ok(())
     }
-}
-
-/// The hops before us as the caller names them, and the caller: what kube-apiserver's own proxies send.
-fn chain(before: Option<&HeaderValue>, client: std::net::IpAddr) -> HeaderValue {
-    let text = match before.and_then(|value| value.to_str().ok()) {
-        Some(before) => format!("{before}, {client}"),
-        None => client.to_string(),
-    };
-    HeaderValue::try_from(text).unwrap_or_else(|_| HeaderValue::from_static("unknown"))
 }

@@ -7,7 +7,7 @@ pub mod failure;
 
 use crate::{
     audit::{Audit, End, Trail},
-    authn::{Authn, Conn},
+    authn::{Authenticated, Authn, Conn},
     authz::{Authz, Permit},
     body::{Budget, Inbound, Reading},
     forward::{Answered, Caller, Forward, Wanted, upgrade},
@@ -26,7 +26,8 @@ use answer::{Answer, Source};
 use arc_swap::ArcSwap;
 use failure::Failure;
 use http::{
-    HeaderValue, Method, Request, Response, StatusCode, Version, header, request::Parts, uri::PathAndQuery,
+    HeaderMap, HeaderValue, Method, Request, Response, StatusCode, Version, header, request::Parts,
+    uri::PathAndQuery,
 };
 use hyper::{body::Incoming, upgrade::OnUpgrade};
 use std::{
@@ -65,14 +66,35 @@ pub struct Client {
     pub conn: Conn,
     /// Set off when an answer was the connection's last.
     pub(crate) close: Notify,
+    trusted: bool,
+    address: HeaderValue,
     open: AtomicUsize,
     answered: AtomicU64,
 }
 
 impl Client {
-    /// A connection without a request yet.
-    pub fn new(conn: Conn) -> Self {
-        Self { conn, close: Notify::new(), open: AtomicUsize::new(0), answered: AtomicU64::new(0) }
+    /// A connection without a request yet. `trusted`: what it says of the hops before it is believed.
+    pub fn new(conn: Conn, trusted: bool) -> Self {
+        // An address is plain ASCII.
+        let address = HeaderValue::try_from(conn.peer.ip().to_canonical().to_string())
+            .unwrap_or_else(|_| HeaderValue::from_static("unknown"));
+        Self {
+            conn,
+            trusted,
+            address,
+            close: Notify::new(),
+            open: AtomicUsize::new(0),
+            answered: AtomicU64::new(0),
+        }
+    }
+
+    /// `X-Forwarded-For` as the upstream gets it: a stranger cannot put addresses into the upstream's own record.
+    fn forwarded_for(&self, headers: &HeaderMap) -> HeaderValue {
+        let before = headers.get(headers::X_FORWARDED_FOR).filter(|_| self.trusted);
+        before
+            .map(|before| [before.as_bytes(), b", ", self.address.as_bytes()].concat())
+            .and_then(|chain| HeaderValue::try_from(chain).ok())
+            .unwrap_or_else(|| self.address.clone())
     }
 
     /// None while a request is under way, else how many have been answered: the same number twice is idleness between.
@@ -139,6 +161,7 @@ pub(crate) struct Way {
     running: Option<Running>,
     code: u16,
     received: Option<Arc<AtomicU64>>,
+    warning: Option<&'static str>,
     upstream: Option<Duration>,
     refusal: Option<String>,
 }
@@ -216,7 +239,8 @@ impl Gateway {
                     head.headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
                     head.headers.insert(header::UPGRADE, protocol);
                 }
-                head.headers.insert("audit-id", way.trail.audit_id().clone());
+                head.headers.insert(headers::AUDIT_ID, way.trail.audit_id().clone());
+                answer::warn(&mut head.headers, way.warning);
                 way.code = head.status.as_u16();
                 way.trail.started(way.code, &head.headers);
                 answer::open(head, source, way, slot, lease)
@@ -233,9 +257,9 @@ impl Gateway {
     async fn handle(&self, s: &Snapshot, came: Came, way: &mut Way) -> Result<Open, Failure> {
         let Came { mut head, body, caller } = came;
         let asked = self.parse(&head, way)?;
-        let switch = upgrade_asked(&head, &asked)?;
+        let switch = upgrade_asked(&head, &asked);
         let proven = s.authn.authenticate(&way.client.conn, &mut head.headers, &asked).await?;
-        way.proven(proven.user());
+        way.proven(&proven);
         way.trail.begin(&proven, &asked)?;
         let who = s.authz.impersonate(proven, &mut head.headers)?;
         way.effective(&who);
@@ -243,6 +267,7 @@ impl Gateway {
         let slot = self.limits.admit(who.effective(), kind)?;
         let permit = s.authz.authorize(who, asked, switch.is_some())?;
         way.permitted(&permit, &head);
+        check_protocol(switch.as_ref())?;
         let reading = self.reading(&permit, way);
         let body =
             Inbound::read(body, &head.headers, way.trail.wants_request(), reading, &self.budget).await?;
@@ -253,12 +278,13 @@ impl Gateway {
         let lease = matches!(kind, Kind::Stream).then(|| self.lease(&permit, way, switch.is_some()));
         let body = body.into_outbound();
         way.received = body.passed();
+        let forwarded_for = way.client.forwarded_for(&head.headers);
         let caller = Caller {
             headers: head.headers,
             body,
             upgrade: switch.map(|protocol| Wanted { caller, protocol }),
             audit_id: way.trail.audit_id(),
-            address: way.client.conn.peer.ip(),
+            forwarded_for,
         };
         let sent = Instant::now();
         let answered = by(way.deadline, s.forward.send(permit, kept, caller)).await;
@@ -296,15 +322,23 @@ impl Gateway {
     }
 }
 
-/// The protocol to switch to, where the caller asks for one and the request is of a kind that switches; elsewhere
-/// `Upgrade` is ignored, as RFC 9110 7.8 allows.
-fn upgrade_asked(head: &Parts, asked: &Asked) -> Result<Option<HeaderValue>, Failure> {
-    let Some(protocol) = upgrade::asked(head).filter(|_| asked.info.upgrade_allowed()) else {
-        return Ok(None);
+/// The protocol to switch to, where the request is of a kind that switches; elsewhere `Upgrade` is ignored, as RFC 9110
+/// 7.8 allows.
+fn upgrade_asked(head: &Parts, asked: &Asked) -> Option<HeaderValue> {
+    upgrade::asked(head).filter(|_| asked.info.upgrade_allowed())
+}
+
+/// Kubernetes streams over these two; whatever else (`h2c`) would be a way around the gate.
+fn check_protocol(switch: Option<&HeaderValue>) -> Result<(), Failure> {
+    let known = |protocol: &HeaderValue| {
+        ["websocket", "SPDY/3.1"]
+            .iter()
+            .any(|known| known.as_bytes().eq_ignore_ascii_case(protocol.as_bytes()))
     };
-    let known =
-        ["websocket", "SPDY/3.1"].iter().any(|k| k.as_bytes().eq_ignore_ascii_case(protocol.as_bytes()));
-    if known { Ok(Some(protocol)) } else { Err(Failure::Upgrade(protocol)) }
+    match switch {
+        Some(protocol) if !known(protocol) => Err(Failure::Upgrade(protocol.clone())),
+        _ => Ok(()),
+    }
 }
 
 /// Within the request's time. The work is held once, so that a request stays small.
@@ -325,7 +359,7 @@ impl Drop for Way {
 impl From<Answered> for Response<Source> {
     fn from(answered: Answered) -> Self {
         match answered {
-            Answered::Body { response, place } => response.map(|body| Source::Upstream { body, place }),
+            Answered::Body { response, place } => response.map(|body| Source::Upstream { body, _place: place }),
             Answered::Tunnel { response, tunnel } => response.map(|()| Source::Tunnel(tunnel)),
         }
     }
@@ -349,6 +383,7 @@ impl Way {
             running: None,
             code: 0,
             received: None,
+            warning: None,
             upstream: None,
             refusal: None,
         })
@@ -388,8 +423,10 @@ impl Way {
         }
     }
 
-    fn proven(&mut self, user: &Arc<User>) {
-        self.user = Some(user.clone());
+    fn proven(&mut self, proven: &Authenticated) {
+        self.user = Some(proven.user().clone());
+        self.warning = proven.warning();
+        self.metrics.authentication(Authentication::Success);
     }
 
     fn effective(&mut self, who: &crate::authz::Who) {

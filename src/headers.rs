@@ -33,6 +33,8 @@ pub const IMPERSONATE_GROUP: HeaderName = HeaderName::from_static("impersonate-g
 pub const IMPERSONATE_EXTRA_PREFIX: &str = "impersonate-extra-";
 /// `Audit-Id`
 pub const AUDIT_ID: HeaderName = HeaderName::from_static("audit-id");
+/// The hops a request came by, the caller's own address last.
+pub const X_FORWARDED_FOR: HeaderName = HeaderName::from_static("x-forwarded-for");
 /// How a WebSocket client that cannot set headers offers its bearer token, in `Sec-WebSocket-Protocol`.
 pub const BEARER_SUBPROTOCOL: &str = "base64url.bearer.authorization.k8s.io.";
 

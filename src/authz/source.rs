@@ -2,7 +2,8 @@
 
 use crate::rbac::{self, Counts, Objects, Problem, Rules};
 use std::{
-    fs, io,
+    fs,
+    io::{self, Read as _},
     path::{Path, PathBuf},
 };
 
@@ -36,12 +37,10 @@ pub enum Unreadable {
         error: io::Error,
     },
     /// Larger than any manifest may be.
-    #[error("{}: {size} bytes are more than the allowed {LARGEST}", path.display())]
+    #[error("{}: larger than the allowed {LARGEST} bytes", path.display())]
     TooLarge {
         /// Which.
         path: PathBuf,
-        /// How large, in bytes.
-        size: u64,
     },
     /// Neither folder nor file: a pipe or a device would block.
     #[error("{}: is neither a file nor a folder", path.display())]
@@ -125,14 +124,17 @@ impl Manifests {
 
     fn read_file(&mut self, path: &Path, name: String) -> Result<(), Unreadable> {
         let failed = |error| Unreadable::Io { path: path.to_owned(), error };
-        let found = fs::metadata(path).map_err(failed)?;
-        if !found.is_file() {
+        // Asked before it is opened, for opening a pipe waits for its other end.
+        if !fs::metadata(path).map_err(failed)?.is_file() {
             return Err(Unreadable::Special { path: path.to_owned() });
         }
-        if found.len() > LARGEST {
-            return Err(Unreadable::TooLarge { path: path.to_owned(), size: found.len() });
+        let mut text = String::new();
+        let file = fs::File::open(path).map_err(failed)?;
+        file.take(LARGEST + 1).read_to_string(&mut text).map_err(failed)?;
+        if text.len() as u64 > LARGEST {
+            return Err(Unreadable::TooLarge { path: path.to_owned() });
         }
-        self.files.push((name, fs::read_to_string(path).map_err(failed)?));
+        self.files.push((name, text));
         Ok(())
     }
 

@@ -1,7 +1,12 @@
 //! The decisions as callers meet them, and the shipped roles against their tables.
 
 use super::*;
-use crate::rbac::{self, Objects};
+use crate::{
+    authn::{self, Authn, Conn},
+    identity::{ANONYMOUS, MASTERS, add_authenticated},
+    rbac::{self, Objects},
+};
+use http::{HeaderValue, Method, Request};
 use std::{collections::BTreeSet, path::PathBuf};
 
 fn resource<'a>(verb: &'a str, group: &'a str, what: &'a str) -> Attributes<'a> {
@@ -15,8 +20,11 @@ fn resource<'a>(verb: &'a str, group: &'a str, what: &'a str) -> Attributes<'a> 
 const R: &str = "get list watch";
 const W: &str = "create delete deletecollection patch update";
 
-/// `verbs on group: resources` by role. What a role includes of another one stands there.
-const TABLES: [(&str, &[(&str, &str, &str)]); 6] = [
+/// Verbs, API group, resources; blanks between several.
+type Row = (&'static str, &'static str, &'static str);
+
+/// What a role grants, by role. What a role includes of another one stands there.
+const TABLES: [(&str, &[Row]); 6] = [
     ("cluster-admin", &[("*", "*", "*")]),
     (
         "system:basic-user",
@@ -37,7 +45,7 @@ const TABLES: [(&str, &[(&str, &str, &str)]); 6] = [
     ("system:public-info-viewer", &[]),
 ];
 
-const VIEW: &[(&str, &str, &str)] = &[
+const VIEW: &[Row] = &[
     (
         R,
         "",
@@ -78,7 +86,7 @@ const VIEW: &[(&str, &str, &str)] = &[
     (R, "resource.k8s.io", "resourceclaims resourceclaims/status resourceclaimtemplates"),
 ];
 
-const EDIT: &[(&str, &str, &str)] = &[
+const EDIT: &[Row] = &[
     (R, "", "pods/attach pods/exec pods/portforward pods/proxy secrets services/proxy"),
     ("impersonate", "", "serviceaccounts"),
     (W, "", "pods pods/attach pods/exec pods/portforward pods/proxy configmaps persistentvolumeclaims"),
@@ -110,7 +118,7 @@ const EDIT: &[(&str, &str, &str)] = &[
     (W, "resource.k8s.io", "resourceclaims resourceclaimtemplates"),
 ];
 
-const ADMIN: &[(&str, &str, &str)] = &[
+const ADMIN: &[Row] = &[
     ("create", "authorization.k8s.io", "localsubjectaccessreviews"),
     (R, "rbac.authorization.k8s.io", "roles rolebindings"),
     (W, "rbac.authorization.k8s.io", "roles rolebindings"),
@@ -158,7 +166,7 @@ fn grants<'a>(rules: impl IntoIterator<Item = &'a rbac::Rule>) -> BTreeSet<(Stri
     all
 }
 
-fn table(rows: &[(&str, &str, &str)]) -> BTreeSet<(String, String, String)> {
+fn table(rows: &[Row]) -> BTreeSet<(String, String, String)> {
     let mut all = BTreeSet::new();
     for (verbs, group, resources) in rows {
         for verb in verbs.split(' ') {
@@ -397,4 +405,423 @@ fn own_objects_take_the_place_of_shipped_ones() {
     assert!(!get("u", "/api") && get("v", "/version"));
     let shipped = Config::default().read().unwrap().rules().unwrap();
     assert_eq!((shipped.own.roles, shipped.rules.counts().roles), (0, 13));
+}
+
+// --- requests -----------------------------------------------------------------------------------------------
+
+fn authz(rules: &str) -> Authz {
+    let (mut objects, mut problems) = (Objects::default(), Vec::new());
+    rbac::read("test", rules, &mut objects, &mut problems);
+    assert_eq!(problems, []);
+    Authz::new(Rules::new(objects))
+}
+
+/// One rule bound to one user, in a namespace or in the cluster.
+fn grant(user: &str, namespace: &str, rule: &str) -> String {
+    static COUNT: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
+    let n = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    let (kind, at) = if namespace.is_empty() {
+        ("Cluster", String::new())
+    } else {
+        ("", format!(", namespace: {namespace}"))
+    };
+    format!(
+        "---\napiVersion: rbac.authorization.k8s.io/v1\nkind: {kind}Role\nmetadata: {{name: r{n}{at}}}\nrules: [{{{rule}}}]\n---\napiVersion: rbac.authorization.k8s.io/v1\nkind: {kind}RoleBinding\nmetadata: {{name: b{n}{at}}}\nsubjects: [{{kind: User, name: '{user}'}}]\nroleRef: {{kind: {kind}Role, name: r{n}}}\n"
+    )
+}
+
+fn core(verbs: &str, resources: &str) -> String {
+    format!("verbs: [{verbs}], apiGroups: [''], resources: [{resources}]")
+}
+
+fn asked(method: Method, target: &str) -> Asked {
+    let (parts, ()) = Request::builder().method(method).uri(target).body(()).unwrap().into_parts();
+    Asked::parse(&parts).unwrap()
+}
+
+/// The proof that this user authenticated, by way of a token file.
+fn proven(user: &str, groups: &[&str]) -> Authenticated {
+    static COUNT: std::sync::atomic::AtomicUsize = std::sync::atomic::AtomicUsize::new(0);
+    let n = COUNT.fetch_add(1, std::sync::atomic::Ordering::Relaxed);
+    let folder = Folder::new(&format!("tokens-{n}"));
+    let groups = if groups.is_empty() { String::new() } else { format!(",\"{}\"", groups.join(",")) };
+    folder.write("tokens.csv", &format!("secret,{user},{groups}\n"));
+    let config =
+        authn::Config { token_auth_file: Some(folder.0.join("tokens.csv")), ..authn::Config::default() };
+    let (authn, _) = Authn::new(&config.read().unwrap()).unwrap();
+    let mut headers =
+        HeaderMap::from_iter([(http::header::AUTHORIZATION, HeaderValue::from_static("Bearer secret"))]);
+    let (conn, asked) = (Conn::new(([127, 0, 0, 1], 1).into(), Vec::new()), asked(Method::GET, "/"));
+    let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
+    runtime.block_on(authn.authenticate(&conn, &mut headers, &asked)).unwrap()
+}
+
+fn who(authz: &Authz, user: &str, groups: &[&str]) -> Who {
+    authz.impersonate(proven(user, groups), &mut HeaderMap::new()).unwrap()
+}
+
+/// The reason of the permit, or the text of the refusal.
+fn outcome(authz: &Authz, user: &str, method: Method, target: &str, upgrade: bool) -> Result<String, String> {
+    match authz.authorize(who(authz, user, &[]), asked(method.clone(), target), upgrade) {
+        Ok(permit) => {
+            assert_eq!((permit.asked().target.raw(), &permit.asked().method), (target, &method));
+            assert_eq!(permit.who().effective().name(), user);
+            Ok(permit.reason().to_string())
+        }
+        Err(refused) => {
+            assert_eq!((refused.status.code, refused.status.nosniff), (403, true));
+            assert_eq!((&refused.impersonation, &refused.impersonated), (&None, &None));
+            let reason = refused.reason.unwrap();
+            assert!(refused.status.message.ends_with(&reason), "{:?} {reason:?}", refused.status);
+            Err(refused.status.message)
+        }
+    }
+}
+
+macro_rules! allow {
+    ($authz:expr, $user:expr, $method:ident $target:expr $(, $upgrade:ident)?) => {
+        assert!(outcome(&$authz, $user, Method::$method, $target, false $(|| stringify!($upgrade) == "upgrade")?).is_ok(), "{} {}", $user, $target)
+    };
+}
+/// `…; text`: the refusal begins so.
+macro_rules! deny {
+    ($authz:expr, $user:expr, $method:ident $target:expr $(, $upgrade:ident)?; $text:expr) => {{
+        let refusal = outcome(&$authz, $user, Method::$method, $target, false $(|| stringify!($upgrade) == "upgrade")?).unwrap_err();
+        assert!(refusal.starts_with($text), "{} {}: {refusal}", $user, $target);
+    }};
+}
+
+#[test]
+fn refusals_are_told_in_kubernetes_words() {
+    let none = authz("");
+    deny!(none, "bob", GET "/api/v1/namespaces/default/pods/x"; r#"pods "x" is forbidden: User "bob" cannot get resource "pods" in API group "" in the namespace "default": no binding"#);
+    deny!(none, "carol", GET "/api/v1/pods"; r#"pods is forbidden: User "carol" cannot list resource "pods" in API group "" at the cluster scope: "#);
+    deny!(none, "carol", GET "/apis/apps/v1/namespaces/d/deployments/x/scale"; r#"deployments.apps "x" is forbidden: User "carol" cannot get resource "deployments/scale" in API group "apps" in the namespace "d": "#);
+    deny!(none, "carol", GET "/api/v1/namespaces/ns"; r#"namespaces "ns" is forbidden: User "carol" cannot get resource "namespaces" in API group "" in the namespace "ns": "#);
+    deny!(none, "carol", GET "/api/v1/nodes/n"; r#"nodes "n" is forbidden: User "carol" cannot get resource "nodes" in API group "" at the cluster scope: "#);
+    deny!(none, "carol", GET "/metrics"; r#"forbidden: User "carol" cannot get path "/metrics": "#);
+    deny!(none, "carol", GET "/x%3Cy%3E&z"; r#"forbidden: User "carol" cannot get path "/x&lt;y&gt;&amp;z": "#);
+    deny!(none, "bob", GET "/api/v1/namespaces/d/configmaps?fieldSelector=metadata.name=other"; r#"configmaps "other" is forbidden: User "bob" cannot list resource "configmaps" in API group "" in the namespace "d": "#);
+    deny!(none, "bob", DELETE "/api/v1/namespaces/d/pods"; r#"pods is forbidden: User "bob" cannot deletecollection resource "pods" in API group "" in the namespace "d": "#);
+}
+
+#[test]
+fn names_in_rules_bind_what_carries_a_name() {
+    let only =
+        authz(&grant("bob", "default", &format!("{}, resourceNames: [only]", core("'*'", "configmaps"))));
+    allow!(only, "bob", GET "/api/v1/namespaces/default/configmaps/only");
+    deny!(only, "bob", GET "/api/v1/namespaces/default/configmaps/other"; r#"configmaps "other" is forbidden"#);
+    deny!(only, "bob", GET "/api/v1/namespaces/default/configmaps"; "configmaps is forbidden");
+    allow!(only, "bob", GET "/api/v1/namespaces/default/configmaps?fieldSelector=metadata.name=only");
+    deny!(only, "bob", GET "/api/v1/namespaces/default/configmaps?fieldSelector=metadata.name=only&limit=x"; "configmaps is forbidden");
+    // Sorted, so that the lesser name counts; of two selectors the first.
+    deny!(only, "bob", GET "/api/v1/namespaces/default/configmaps?fieldSelector=metadata.name=only,metadata.name=aaa"; r#"configmaps "aaa" is forbidden"#);
+    allow!(only, "bob", GET "/api/v1/namespaces/default/configmaps?fieldSelector=metadata.name=other,metadata.name=only");
+    allow!(only, "bob", GET "/api/v1/namespaces/default/configmaps?fieldSelector=metadata.name=only&fieldSelector=metadata.name=other");
+    deny!(only, "bob", GET "/api/v1/configmaps?fieldSelector=metadata.name=only"; r#"configmaps "only" is forbidden"#);
+    deny!(only, "bob", DELETE "/api/v1/namespaces/default/configmaps?fieldSelector=metadata.name=only"; "configmaps is forbidden");
+    deny!(only, "bob", POST "/api/v1/namespaces/default/configmaps"; "configmaps is forbidden");
+    allow!(only, "bob", GET "/api/v1/watch/namespaces/default/configmaps/only");
+}
+
+#[test]
+fn masters_may_do_everything_and_no_reason_is_given() {
+    let none = authz("");
+    let permit = none.authorize(
+        who(&none, "root", &[MASTERS]),
+        asked(Method::POST, "/api/v1/namespaces/d/pods/p/exec"),
+        true,
+    );
+    let permit = permit.unwrap();
+    assert_eq!((permit.reason(), permit.reason().to_string().as_str()), (&Reason::Master, ""));
+    assert!(none.authorize(who(&none, MASTERS, &[]), asked(Method::GET, "/api"), false).is_err());
+}
+
+#[test]
+fn streams_into_a_pod_take_create_besides() {
+    let rights = |verbs: &str| {
+        authz(&grant(
+            "bob",
+            "d",
+            &core(verbs, "pods/exec, pods/attach, pods/portforward, pods/log, pods/proxy"),
+        ))
+    };
+    let (get, create, both) = (rights("get"), rights("create"), rights("get, create"));
+    for stream in ["exec", "attach", "portforward"] {
+        let target = &format!("/api/v1/namespaces/d/pods/p/{stream}?command=ls");
+        // WebSocket clients ask by GET, SPDY clients by POST; asking without an upgrade changes nothing.
+        allow!(both, "bob", GET target, upgrade);
+        allow!(both, "bob", POST target, upgrade);
+        allow!(create, "bob", POST target, upgrade);
+        allow!(create, "bob", POST target);
+        deny!(create, "bob", GET target, upgrade; &format!(r#"pods "p" is forbidden: User "bob" cannot get resource "pods/{stream}" in API group """#));
+        deny!(get, "bob", POST target, upgrade; &format!(r#"pods "p" is forbidden: User "bob" cannot create resource "pods/{stream}" in API group "" in the namespace "d": Role d/"#));
+        deny!(get, "bob", GET target, upgrade; &format!(r#"pods "p" is forbidden: User "bob" cannot create resource "pods/{stream}" in API group "" in the namespace "d": opening a stream takes create besides get; Role d/"#));
+        deny!(get, "bob", GET target; &format!(r#"pods "p" is forbidden: User "bob" cannot create resource "pods/{stream}""#));
+    }
+    allow!(get, "bob", GET "/api/v1/namespaces/d/pods/p/log?follow=true", upgrade);
+    allow!(get, "bob", GET "/api/v1/namespaces/d/pods/p/proxy/x", upgrade);
+    // Subresources are rights of their own.
+    let pods = authz(&grant("bob", "d", &core("'*'", "pods, services, nodes")));
+    for what in ["pods/p/exec", "pods/p/log", "pods/p/proxy/", "services/s/proxy/"] {
+        deny!(pods, "bob", GET &format!("/api/v1/namespaces/d/{what}"); &what[..4]);
+    }
+    let any = authz(&grant("bob", "d", &core("'*'", "'*'")));
+    allow!(any, "bob", GET "/api/v1/namespaces/d/pods/p/exec", upgrade);
+}
+
+#[test]
+fn upgrades_through_a_node_s_kubelet_take_create_besides() {
+    let (get, both) = (
+        authz(&grant("bob", "", &core("get", "nodes/proxy"))),
+        authz(&grant("bob", "", &core("get, create", "nodes/proxy"))),
+    );
+    allow!(get, "bob", GET "/api/v1/nodes/n/proxy/metrics");
+    deny!(get, "bob", GET "/api/v1/nodes/n/proxy/exec/d/p/c?command=id", upgrade; r#"nodes "n" is forbidden: User "bob" cannot create resource "nodes/proxy" in API group "" at the cluster scope: opening a stream takes create besides get"#);
+    allow!(both, "bob", GET "/api/v1/nodes/n/proxy/exec/d/p/c?command=id", upgrade);
+}
+
+// --- impersonation ------------------------------------------------------------------------------------------
+
+fn headers(text: &str) -> HeaderMap {
+    let pair = |line: &str| {
+        let (name, value) = line.split_once(':').unwrap();
+        (HeaderName::try_from(name.trim()).unwrap(), HeaderValue::from_str(value.trim()).unwrap())
+    };
+    let mut headers = HeaderMap::new();
+    for (name, value) in text.split(';').filter(|l| !l.trim().is_empty()).map(pair) {
+        headers.append(name, value);
+    }
+    headers
+}
+
+/// `name; groups` of who results, or `code text`.
+fn impersonate(authz: &Authz, user: &str, text: &str) -> String {
+    let mut headers = headers(&format!("{text}; accept: */*"));
+    match authz.impersonate(proven(user, &[]), &mut headers) {
+        Ok(who) => {
+            assert_eq!(headers.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["accept"]);
+            assert_eq!(who.proven().user().name(), user);
+            assert_eq!(who.impersonated().is_some(), who.effective().name() != user);
+            format!("{}; {}", who.effective().name(), who.effective().groups().join(", "))
+        }
+        Err(refused) => {
+            assert!(
+                refused.impersonation.is_some() && refused.reason.is_none() && refused.impersonated.is_none()
+            );
+            assert!(refused.status.nosniff);
+            format!("{} {}", refused.status.code, refused.status.message)
+        }
+    }
+}
+
+/// May impersonate anybody.
+fn anybody() -> Authz {
+    authz(&grant("imp", "", "verbs: [impersonate], apiGroups: ['*'], resources: ['*']"))
+}
+
+#[test]
+fn each_header_is_authorized() {
+    let rights = authz(
+        &[
+            grant("imp", "", &format!("{}, resourceNames: [bob]", core("impersonate", "users"))),
+            grant("imp", "", &format!("{}, resourceNames: [dev]", core("impersonate", "groups"))),
+            grant("imp", "", "verbs: [impersonate], apiGroups: [authentication.k8s.io], resources: [uids], resourceNames: [u1]"),
+            grant("imp", "", "verbs: [impersonate], apiGroups: [authentication.k8s.io], resources: [userextras/foo, userextras/a/b]"),
+            grant("imp", "default", &format!("{}, resourceNames: [sa1]", core("impersonate", "serviceaccounts"))),
+        ]
+        .concat(),
+    );
+    let imp = |text: &str| impersonate(&rights, "imp", text);
+    assert_eq!(imp("impersonate-user: bob"), "bob; system:authenticated");
+    assert_eq!(imp("impersonate-user: bob; impersonate-group: dev"), "bob; dev, system:authenticated");
+    assert_eq!(
+        imp(
+            "impersonate-user: bob; impersonate-uid: u1; impersonate-extra-foo: x; impersonate-extra-foo: y; impersonate-extra-a%2fb: z"
+        ),
+        "bob; system:authenticated"
+    );
+    assert_eq!(
+        imp("impersonate-user: system:serviceaccount:default:sa1"),
+        "system:serviceaccount:default:sa1; system:serviceaccounts, system:serviceaccounts:default, system:authenticated"
+    );
+    for (asked, refusal) in [
+        (
+            "impersonate-user: joe",
+            r#"403 users "joe" is forbidden: User "imp" cannot impersonate resource "users" in API group "" at the cluster scope: "#,
+        ),
+        (
+            "impersonate-user: bob; impersonate-group: ops",
+            r#"403 groups "ops" is forbidden: User "imp" cannot impersonate resource "groups" in API group "" at the cluster scope: "#,
+        ),
+        (
+            "impersonate-user: bob; impersonate-group: dev; impersonate-group: ops",
+            r#"403 groups "ops" is forbidden"#,
+        ),
+        ("impersonate-user: bob; impersonate-group: dev,ops", r#"403 groups "dev,ops" is forbidden"#),
+        (
+            "impersonate-user: bob; impersonate-group:",
+            r#"403 groups is forbidden: User "imp" cannot impersonate resource "groups""#,
+        ),
+        (
+            "impersonate-user: bob; impersonate-group: system:masters",
+            r#"403 groups "system:masters" is forbidden"#,
+        ),
+        (
+            "impersonate-user: bob; impersonate-uid: u2",
+            r#"403 uids.authentication.k8s.io "u2" is forbidden: User "imp" cannot impersonate resource "uids" in API group "authentication.k8s.io" at the cluster scope: "#,
+        ),
+        (
+            "impersonate-user: bob; impersonate-extra-%46oo: y",
+            r#"403 userextras.authentication.k8s.io "y" is forbidden: User "imp" cannot impersonate resource "userextras/Foo" in API group"#,
+        ),
+        (
+            "impersonate-user: bob; impersonate-extra-: y",
+            r#"403 userextras.authentication.k8s.io "y" is forbidden: User "imp" cannot impersonate resource "userextras" in API group"#,
+        ),
+        (
+            "impersonate-user: system:serviceaccount:default:sa2",
+            r#"403 serviceaccounts "sa2" is forbidden: User "imp" cannot impersonate resource "serviceaccounts" in API group "" in the namespace "default": "#,
+        ),
+        ("impersonate-user: system:serviceaccount:other:sa1", r#"403 serviceaccounts "sa1" is forbidden: "#),
+        (
+            "impersonate-user: system:serviceaccount:Bad:sa1",
+            r#"403 users "system:serviceaccount:Bad:sa1" is forbidden"#,
+        ),
+        (
+            "impersonate-user: system:serviceaccount:default:a:b",
+            r#"403 users "system:serviceaccount:default:a:b" is forbidden"#,
+        ),
+        (
+            "impersonate-user: system:serviceaccount:default",
+            r#"403 users "system:serviceaccount:default" is forbidden"#,
+        ),
+    ] {
+        let got = imp(asked);
+        assert!(got.starts_with(refusal), "{asked}: {got}");
+    }
+    assert!(
+        impersonate(&rights, "bob", "impersonate-user: bob; impersonate-group: dev")
+            .starts_with(r#"403 users "bob" is forbidden: User "bob" cannot impersonate"#)
+    );
+    let marker =
+        |text| rights.impersonate(proven("imp", &[]), &mut headers(text)).unwrap_err().impersonation.unwrap();
+    assert_eq!(marker("impersonate-user: joe"), "Impersonate-User: joe");
+    assert_eq!(marker("impersonate-user: bob; impersonate-group: ops"), "Impersonate-Group: ops");
+    assert_eq!(marker("impersonate-user: bob; impersonate-extra-x: y"), "Impersonate-Extra-x: y");
+    assert_eq!(marker("impersonate-user: bob; impersonate-uid: u"), "Impersonate-Uid: u");
+    assert_eq!(
+        marker("impersonate-user: system:serviceaccount:n:s"),
+        "Impersonate-User: system:serviceaccount:n:s"
+    );
+}
+
+#[test]
+fn groups_of_the_impersonated_are_final() {
+    let rights = anybody();
+    let imp = |text: &str| impersonate(&rights, "imp", text);
+    assert_eq!(
+        imp("impersonate-user: bob; impersonate-group: system:authenticated"),
+        "bob; system:authenticated"
+    );
+    assert_eq!(
+        imp("impersonate-user: nobody; impersonate-group: system:unauthenticated"),
+        "nobody; system:unauthenticated"
+    );
+    assert_eq!(imp("impersonate-user: system:anonymous"), "system:anonymous; system:unauthenticated");
+    assert_eq!(
+        imp("impersonate-user: system:anonymous; impersonate-group: system:authenticated"),
+        "system:anonymous; system:authenticated, system:unauthenticated"
+    );
+    assert_eq!(
+        imp("impersonate-user: system:serviceaccount:default:sa1; impersonate-group: dev"),
+        "system:serviceaccount:default:sa1; dev, system:authenticated"
+    );
+    assert_eq!(imp("impersonate-user: system:node:n1"), "system:node:n1; system:authenticated");
+    assert_eq!(
+        imp("impersonate-user: bob; impersonate-group: system:masters"),
+        "bob; system:masters, system:authenticated"
+    );
+}
+
+#[test]
+fn who_asks_for_nobody_stays_who_they_are() {
+    let none = authz("");
+    assert_eq!(impersonate(&none, "imp", ""), "imp; system:authenticated");
+    assert_eq!(impersonate(&none, "imp", "impersonate-user:"), "imp; system:authenticated");
+    assert_eq!(
+        impersonate(&none, "imp", "x-remote-user: root; authorization: Bearer x"),
+        "imp; system:authenticated"
+    );
+}
+
+#[test]
+fn headers_that_cannot_be_understood_are_a_400() {
+    let rights = anybody();
+    let imp = |text: &str| impersonate(&rights, "imp", text);
+    let go = |name: &str| {
+        format!(
+            "400 requested &user.DefaultInfo{{Name:\"\", UID:\"\", Groups:[]string{name}, Extra:map[string][]string(nil)}} without impersonating a user name"
+        )
+    };
+    assert_eq!(imp("impersonate-group: dev"), go("{\"dev\"}"));
+    assert_eq!(imp("impersonate-user:; impersonate-group: dev"), go("{\"dev\"}"));
+    for text in [
+        "impersonate-uid: u",
+        "impersonate-extra-x: y",
+        "impersonate-user: a; impersonate-user: b",
+        "impersonate-user: a; impersonate-future: b",
+        "impersonate_user: a",
+    ] {
+        assert!(imp(text).starts_with("400 "), "{text}: {}", imp(text));
+    }
+    let many = "; impersonate-group: g".repeat(1_000);
+    assert!(imp(&format!("impersonate-user: bob{many}")).starts_with("400 "));
+    // Masters are no exception.
+    let mut headers = headers("impersonate-group: dev");
+    assert_eq!(rights.impersonate(proven("root", &[MASTERS]), &mut headers).unwrap_err().status.code, 400);
+}
+
+#[test]
+fn the_request_is_decided_as_the_impersonated_user() {
+    let rights = authz(
+        &[grant("imp", "", &core("impersonate", "users, groups")), grant("bob", "d", &core("get", "pods"))]
+            .concat(),
+    );
+    let who = |text| rights.impersonate(proven("imp", &[]), &mut headers(text)).unwrap();
+    let pod = || asked(Method::GET, "/api/v1/namespaces/d/pods/p");
+    let permit = rights.authorize(who("impersonate-user: bob"), pod(), false).unwrap();
+    assert_eq!((permit.who().effective().name(), permit.who().proven().user().name()), ("bob", "imp"));
+    let refused = rights.authorize(who("impersonate-user: joe"), pod(), false).unwrap_err();
+    assert!(refused.status.message.starts_with(r#"pods "p" is forbidden: User "joe" cannot get"#));
+    assert_eq!(refused.impersonated.unwrap().name(), "joe");
+    assert!(
+        rights.authorize(who("impersonate-user: x; impersonate-group: system:masters"), pod(), false).is_ok()
+    );
+    // Masters may be anybody, and are then no more than that.
+    let as_joe =
+        rights.impersonate(proven("root", &[MASTERS]), &mut headers("impersonate-user: joe")).unwrap();
+    assert!(rights.authorize(as_joe, pod(), false).is_err());
+}
+
+#[test]
+fn the_bare_question() {
+    let rights = authz(&grant(ANONYMOUS, "", "verbs: [get], nonResourceURLs: [/version]"));
+    let user = |name: &str, groups: &[&str]| {
+        let mut groups = groups.iter().map(|&g| g.to_owned()).collect();
+        add_authenticated(name, &mut groups);
+        User::new(name, "", groups, std::collections::BTreeMap::new()).unwrap()
+    };
+    let version = Attributes { verb: "get", object: Object::Path("/version") };
+    assert!(matches!(rights.allows(&user(ANONYMOUS, &[]), version), Ok(Reason::Rbac(_))));
+    assert_eq!(rights.allows(&user("u", &[MASTERS]), version), Ok(Reason::Master));
+    assert_eq!(
+        rights.allows(&user("u", &[]), version),
+        Err("no binding names this user or its groups".to_owned())
+    );
+    let dangling = "apiVersion: rbac.authorization.k8s.io/v1\nkind: ClusterRoleBinding\nmetadata: {name: b}\nsubjects: [{kind: User, name: u}]\nroleRef: {kind: ClusterRole, name: nonexistent}";
+    assert_eq!(
+        authz(dangling).allows(&user("u", &[]), version),
+        Err(r#"RBAC: clusterrole.rbac.authorization.k8s.io "nonexistent" not found; no role bound to this user or its groups comes near it"#.to_owned())
+    );
 }

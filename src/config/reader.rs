@@ -71,7 +71,7 @@ impl<'a> Reader<'a> {
 
 impl<'a> Section<'a> {
     /// A mapping under `key`; an empty one when there is none.
-    pub(super) fn section(&self, key: &'static str) -> Section<'a> {
+    pub(super) fn section(&self, key: &'static str) -> Self {
         let values = match self.value(key) {
             Some(Value::Object(values)) => values.clone(),
             Some(_) => {
@@ -80,7 +80,7 @@ impl<'a> Section<'a> {
             }
             None => Map::new(),
         };
-        Section {
+        Self {
             reader: self.reader,
             prefix: format!("{}{key}.", self.prefix),
             values,

@@ -7,6 +7,7 @@ use crate::{
         Place,
         upgrade::{Flow, Tunnel},
     },
+    headers::AUDIT_ID,
     limits::Slot,
     status::Status,
     streams::{Lease, Reason},
@@ -28,7 +29,7 @@ use tokio::time::{Sleep, sleep_until};
 #[derive(Debug)]
 pub(super) enum Source {
     /// The upstream; `place` is the stream's place on its connection.
-    Upstream { body: Incoming, place: Option<Place> },
+    Upstream { body: Incoming, _place: Option<Place> },
     /// The gate itself.
     Local(Bytes),
     /// Nowhere: the two connections are joined.
@@ -94,14 +95,17 @@ pub(super) fn open(
 /// A refusal, with its request's way at an end.
 pub(super) fn refused(status: &Status, failure: &Failure, way: Box<Way>) -> Response<Answer> {
     let mut response = local(status, way.trail.audit_id());
-    if let Some(warning) =
-        failure.warning().and_then(|w| HeaderValue::try_from(format!("299 - \"{w}\"")).ok())
-    {
-        response.headers_mut().insert(header::WARNING, warning);
-    }
+    warn(response.headers_mut(), failure.warning());
     let sent = response.body().size_hint().exact().unwrap_or_default();
     way.end(sent, 0, None);
     response
+}
+
+/// A warning of the gate's own, beside those of the upstream.
+pub(super) fn warn(headers: &mut HeaderMap, text: Option<&'static str>) {
+    if let Some(value) = text.and_then(|text| HeaderValue::try_from(format!("299 - \"{text}\"")).ok()) {
+        headers.append(header::WARNING, value);
+    }
 }
 
 /// A Status of the gate's own.
@@ -109,7 +113,7 @@ pub(super) fn local(status: &Status, audit_id: &HeaderValue) -> Response<Answer>
     let mut response = Response::new(Answer { source: Source::Local(status.json()), rest: None });
     *response.status_mut() = StatusCode::from_u16(status.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let headers = response.headers_mut();
-    headers.insert("audit-id", audit_id.clone());
+    headers.insert(AUDIT_ID, audit_id.clone());
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
     headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("application/json"));
     if status.nosniff {

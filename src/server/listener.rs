@@ -166,7 +166,8 @@ impl Connection {
         let http2 = session.alpn_protocol() == Some(b"h2");
         let certificates = session.peer_certificates().unwrap_or_default();
         let conn = Conn::new(self.peer, certificates.iter().map(|c| c.clone().into_owned()).collect());
-        let client = Arc::new(Client::new(conn));
+        let trusted = self.gateway.audit().trusts(self.peer.ip());
+        let client = Arc::new(Client::new(conn, trusted));
         let served = (self.gateway.clone(), client.clone());
         let service = service_fn(move |request: Request<Incoming>| {
             let (gateway, client) = served.clone();
