@@ -22,6 +22,7 @@ use std::{
     hash::{Hash, Hasher},
     path::Path,
     sync::{Arc, Mutex, PoisonError},
+    time::SystemTime,
 };
 use tokio::time::{MissedTickBehavior, interval};
 
@@ -132,7 +133,7 @@ pub(crate) fn serving(
     let map = |errors: Vec<tls::Error>| at(errors.into_iter().map(|e| (e.key, e.problem)).collect());
     part(before, config.read().map_err(map)?, |files| {
         let serving = Serving::from_files(files).map_err(map)?;
-        let warnings = serving.warnings(std::time::SystemTime::now());
+        let warnings = serving.warnings(SystemTime::now());
         Ok((serving, warnings))
     })
 }
@@ -276,7 +277,13 @@ impl Reloader {
     /// Watches over what `present` was made of.
     pub fn new(config: Config, gateway: Arc<Gateway>, present: Loaded) -> Self {
         let state = State { present, failed: None, token_failed: None };
+        gateway.metrics().serving_certificate(state.present.serving.made.expires());
         Self { config, gateway, state: Mutex::new(state), looking: tokio::sync::Mutex::default() }
+    }
+
+    /// When the serving certificate that is in force expires.
+    pub fn serving_expires(&self) -> Option<SystemTime> {
+        self.state().present.serving.made.expires()
     }
 
     /// Polls until dropped.
@@ -333,6 +340,7 @@ impl Reloader {
         {
             tracing::warn!("{warning}");
         }
+        self.gateway.metrics().serving_certificate(next.serving.made.expires());
         *state = State { present: next, failed: None, token_failed: state.token_failed.take() };
         self.gateway.metrics().reload(true);
         Look::Changed(changed)

@@ -24,7 +24,7 @@ use std::{
     io,
     net::SocketAddr,
     sync::Arc,
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 use tokio::{
     net::TcpListener,
@@ -101,6 +101,9 @@ pub async fn start(config: config::Config) -> Result<Gate, StartError> {
     let loaded = reload::load(&config)?;
     for line in config::Report::new(&config, &loaded).lines {
         metrics.enabled(line.part, line.on);
+        if !line.on {
+            health.note(line.to_string());
+        }
         tracing::info!("{line}");
     }
     for warning in loaded.warnings() {
@@ -135,7 +138,12 @@ pub async fn start(config: config::Config) -> Result<Gate, StartError> {
     }
     let recording = gateway.audit().clone();
     health.check("audit", Scope::Ready, move || recording.healthy());
-    let serving = health.state("shutdown", Scope::Ready);
+    let certificates = reloader.clone();
+    health.check("certs", Scope::Ready, move || match certificates.serving_expires() {
+        Some(at) if at <= SystemTime::now() => Err("the serving certificate has expired".to_owned()),
+        _ => Ok(()),
+    });
+    let serving = health.state("shutdown", Scope::Stopping);
     serving.ok();
     Ok(Gate { address, admin, gateway, reloader, health, config: server, serving, draining, places, tasks })
 }

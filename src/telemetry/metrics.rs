@@ -19,7 +19,7 @@ use std::{
     collections::HashMap,
     hash::{BuildHasher, RandomState},
     sync::{Arc, Mutex, OnceLock, PoisonError},
-    time::Duration,
+    time::{Duration, SystemTime},
 };
 
 /// How many combinations of verb, dry run, group, version, resource, subresource and scope are told apart; what comes later
@@ -218,6 +218,7 @@ pub struct Metrics {
     limited: IntCounterVec,
     reloads: [IntCounter; 2],
     enabled: IntGaugeVec,
+    serving_certificate: IntGauge,
     hasher: RandomState,
     series: ArcSwap<HashMap<u64, Arc<Series>>>,
     adding: Mutex<()>,
@@ -364,6 +365,13 @@ impl Metrics {
                 IntGaugeVec::new(
                     Opts::new("gatelog_enabled", "Whether a part of the gate is on (1) or switched off (0)."),
                     &["part"],
+                )?,
+            )?,
+            serving_certificate: register(
+                registry,
+                IntGauge::new(
+                    "gatelog_serving_certificate_expiration_timestamp_seconds",
+                    "When the serving certificate expires, in seconds since 1970; 0 when that cannot be told.",
                 )?,
             )?,
             hasher: RandomState::new(),
@@ -515,6 +523,12 @@ impl Metrics {
     pub fn reload(&self, success: bool) {
         let [succeeded, failed] = &self.reloads;
         if success { succeeded } else { failed }.inc();
+    }
+
+    /// Says when the serving certificate that is in force expires.
+    pub fn serving_certificate(&self, expires: Option<SystemTime>) {
+        let since = expires.and_then(|at| at.duration_since(SystemTime::UNIX_EPOCH).ok());
+        self.serving_certificate.set(since.and_then(|d| i64::try_from(d.as_secs()).ok()).unwrap_or(0));
     }
 
     /// Says whether a part of the gate is on; `part` is one of a fixed set of words such as `anonymous`.

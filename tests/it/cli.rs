@@ -3,7 +3,7 @@
 use gatelog::demo::pki::{Ca, Client};
 use std::{
     fs,
-    io::{BufRead, BufReader, Lines},
+    io::{BufRead, BufReader, Lines, Read, Write},
     os::unix::fs::PermissionsExt,
     path::{Path, PathBuf},
     process::{Child, ChildStderr, Command, Output, Stdio},
@@ -295,6 +295,15 @@ impl Served {
     }
 }
 
+/// What the admin listener answers.
+fn probe(admin: std::net::SocketAddr, path: &str) -> String {
+    let mut stream = std::net::TcpStream::connect(admin).unwrap();
+    write!(stream, "GET {path} HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n").unwrap();
+    let mut answer = String::new();
+    stream.read_to_string(&mut answer).unwrap();
+    answer.split_once("\r\n\r\n").unwrap().1.to_owned()
+}
+
 #[test]
 fn a_signal_ends_the_gate_in_order() {
     let scratch = Scratch::new("term");
@@ -305,6 +314,21 @@ fn a_signal_ends_the_gate_in_order() {
         let address: std::net::SocketAddr = serving["address"].as_str().unwrap().parse().unwrap();
         assert_ne!(address.port(), 0);
         std::net::TcpStream::connect(address).unwrap();
+        let admin: std::net::SocketAddr = serving["admin"].as_str().unwrap().parse().unwrap();
+        assert_eq!(probe(admin, "/livez"), "ok");
+        assert_eq!(
+            probe(admin, "/readyz?verbose&exclude=upstream"),
+            "[+]ping ok\n[+]upstream excluded: ok\n[+]audit ok\n[+]certs ok\n[+]shutdown ok\n\
+             note: static tokens: off\nnote: anonymous: off\nnote: validation: off\nreadyz check passed\n"
+        );
+        let metrics = probe(admin, "/metrics");
+        for line in [
+            r#"gatelog_enabled{part="anonymous"} 0"#,
+            r#"gatelog_enabled{part="client certificates"} 1"#,
+            "gatelog_log_lines_dropped_total 0",
+        ] {
+            assert!(metrics.lines().any(|l| l == line), "{line}\n{metrics}");
+        }
         served.signal(signal);
         assert_eq!(served.logged("stopping")["signal"], format!("SIG{signal}"));
         assert_eq!(served.ended(), Some(0));

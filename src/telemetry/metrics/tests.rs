@@ -156,6 +156,7 @@ fn the_small_counters() {
     metrics.stream_bytes(Direction::ToCaller, 12);
     metrics.reload(false);
     metrics.enabled("anonymous", false);
+    metrics.serving_certificate(Some(SystemTime::UNIX_EPOCH + Duration::from_secs(4_000_000_000)));
     metrics.malformed.inc();
     metrics.tls_handshake_errors.inc();
     metrics.connections.inc();
@@ -169,6 +170,7 @@ fn the_small_counters() {
         r#"gatelog_stream_bytes_total{direction="to_upstream"} 0"#,
         r#"gatelog_reloads_total{result="failure"} 1"#,
         r#"gatelog_enabled{part="anonymous"} 0"#,
+        "gatelog_serving_certificate_expiration_timestamp_seconds 4000000000",
         "gatelog_http_malformed_total 1",
         "apiserver_tls_handshake_errors_total 1",
         "gatelog_connections 1",
