@@ -8,9 +8,15 @@
 //! The way of a request: [`Metrics::series`] once it is permitted (or [`Metrics::refused`]), [`Series::running`] while it
 //! runs, [`Series::finish`] when its answer has ended. The first is one hash and one lookup, the others a few atomics.
 
-use crate::request::{Asked, Verb};
+mod call;
+mod series;
+
+pub use call::Call;
+pub use series::{Running, Series};
+
 use arc_swap::ArcSwap;
-use http::{HeaderMap, Method, header::CONTENT_TYPE};
+use call::{LABELS, OTHER};
+use http::Method;
 use prometheus::{
     Histogram, HistogramOpts, HistogramVec, IntCounter, IntCounterVec, IntGauge, IntGaugeVec, Opts, Registry,
     core::Collector,
@@ -18,17 +24,13 @@ use prometheus::{
 use std::{
     collections::HashMap,
     hash::{BuildHasher, RandomState},
-    sync::{Arc, Mutex, OnceLock, PoisonError},
-    time::{Duration, SystemTime},
+    sync::{Arc, Mutex, PoisonError},
+    time::SystemTime,
 };
 
 /// How many combinations of verb, dry run, group, version, resource, subresource and scope are told apart; what comes later
 /// is counted under the group, version and resource `other`.
 pub const MAX_SERIES: usize = 2_000;
-
-/// How many status codes one [`Series`] tells apart; the rest is counted under the code `other`. A caller with the right to
-/// a proxy subresource can make a backend answer with any code.
-const MAX_CODES: usize = 24;
 
 /// kube-apiserver's buckets, in seconds.
 const REQUEST_BUCKETS: [f64; 23] = [
@@ -39,140 +41,6 @@ const REQUEST_BUCKETS: [f64; 23] = [
 /// From the request's last look at the gate to the head of the upstream's answer, in seconds.
 const UPSTREAM_BUCKETS: [f64; 12] =
     [0.0005, 0.001, 0.0025, 0.005, 0.01, 0.025, 0.05, 0.1, 0.5, 1.0, 5.0, 30.0];
-
-const LABELS: [&str; 8] =
-    ["verb", "dry_run", "group", "version", "resource", "subresource", "scope", "component"];
-const COMPONENT: &str = "gatelog";
-
-/// What a request was, as its metrics tell it. The values are kube-apiserver's.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
-pub struct Call<'a> {
-    /// GET LIST WATCH POST PUT PATCH APPLY DELETE DELETECOLLECTION CONNECT, or `other`.
-    pub verb: &'static str,
-    /// `All`, empty or `invalid`.
-    pub dry_run: &'static str,
-    /// API group, empty for the core group.
-    pub group: &'a str,
-    /// API version.
-    pub version: &'a str,
-    /// Resource, plural and lower case; empty for paths outside the API.
-    pub resource: &'a str,
-    /// Subresource.
-    pub subresource: &'a str,
-    /// `resource`, `namespace`, `cluster`; empty for paths outside the API.
-    pub scope: &'static str,
-    /// Counts in `apiserver_longrunning_requests` and not among the requests in flight.
-    pub long_running: bool,
-    /// Counts as `mutating` among the requests in flight, otherwise as `readOnly`.
-    pub mutating: bool,
-}
-
-impl<'a> Call<'a> {
-    /// What a permitted request was. Only its `Content-Type` is looked at in `headers` (a server-side apply is a PATCH with
-    /// a media type of its own).
-    pub fn of(asked: &'a Asked, headers: &HeaderMap) -> Self {
-        let info = &asked.info;
-        let scope = match info.is_resource() {
-            false => "",
-            true if !info.name().is_empty() || info.verb() == Verb::Create => "resource",
-            true if !info.namespace().is_empty() => "namespace",
-            true => "cluster",
-        };
-        let connects = matches!(info.subresource(), "attach" | "exec" | "log" | "portforward" | "proxy");
-        let verb = match info.verb() {
-            _ if info.is_resource() && connects => "CONNECT",
-            Verb::Get if matches!(scope, "namespace" | "cluster") => "LIST",
-            Verb::Get => "GET",
-            Verb::List => "LIST",
-            Verb::Watch => "WATCH",
-            Verb::Create | Verb::Post => "POST",
-            Verb::Update | Verb::Put => "PUT",
-            Verb::Patch if is_apply(headers) => "APPLY",
-            Verb::Patch => "PATCH",
-            Verb::Delete => "DELETE",
-            Verb::DeleteCollection => "DELETECOLLECTION",
-            Verb::Proxy | Verb::Head => OTHER,
-        };
-        Self {
-            verb,
-            dry_run: dry_run(asked.target.query().unwrap_or_default()),
-            group: info.group(),
-            version: info.version(),
-            resource: info.resource(),
-            subresource: info.subresource(),
-            scope,
-            long_running: info.is_long_running(),
-            mutating: !matches!(info.verb(), Verb::Get | Verb::List | Verb::Watch | Verb::Head),
-        }
-    }
-
-    /// A request that was refused or never understood: only its method is told.
-    const fn bare(verb: &'static str) -> Self {
-        Self {
-            verb,
-            dry_run: "",
-            group: "",
-            version: "",
-            resource: "",
-            subresource: "",
-            scope: "",
-            long_running: false,
-            mutating: false,
-        }
-    }
-
-    /// What is counted when there are too many combinations already.
-    const fn overflow(self) -> Self {
-        Self {
-            dry_run: "",
-            group: OTHER,
-            version: OTHER,
-            resource: OTHER,
-            subresource: "",
-            scope: "",
-            ..self
-        }
-    }
-
-    const fn labels(&self) -> [&str; 8] {
-        [
-            self.verb,
-            self.dry_run,
-            self.group,
-            self.version,
-            self.resource,
-            self.subresource,
-            self.scope,
-            COMPONENT,
-        ]
-    }
-}
-
-const OTHER: &str = "other";
-
-fn is_apply(headers: &HeaderMap) -> bool {
-    const APPLY: &[u8] = b"application/apply-patch";
-    headers
-        .get(CONTENT_TYPE)
-        .and_then(|v| v.as_bytes().get(..APPLY.len()))
-        .is_some_and(|media| media.eq_ignore_ascii_case(APPLY))
-}
-
-fn dry_run(query: &str) -> &'static str {
-    if !query.contains("dryRun") {
-        return "";
-    }
-    let mut values = query.split('&').filter_map(|pair| match pair.split_once('=') {
-        Some(("dryRun", value)) => Some(value),
-        None if pair == "dryRun" => Some(""),
-        _ => None,
-    });
-    match values.next() {
-        None => "",
-        Some("All") if values.all(|v| v == "All") => "All",
-        Some(_) => "invalid",
-    }
-}
 
 /// How an attempt to authenticate ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -543,65 +411,6 @@ fn register<C: Collector + Clone + 'static>(
 ) -> Result<C, prometheus::Error> {
     registry.register(Box::new(collector.clone()))?;
     Ok(collector)
-}
-
-/// The metrics of requests that are alike in everything but code and time.
-#[derive(Debug)]
-pub struct Series {
-    labels: [Box<str>; 8],
-    requests: IntCounterVec,
-    duration: Histogram,
-    /// Filled from the front, never emptied.
-    codes: [OnceLock<(u16, IntCounter)>; MAX_CODES],
-    now: IntGauge,
-    long_running: bool,
-    mutating: bool,
-}
-
-impl Series {
-    /// Counts the request among those that run now, until the guard is dropped.
-    pub fn running(&self) -> Running {
-        self.now.inc();
-        Running { now: self.now.clone() }
-    }
-
-    /// Counts a request whose answer has ended; `elapsed` since its head was read.
-    pub fn finish(&self, code: u16, elapsed: Duration) {
-        self.duration.observe(elapsed.as_secs_f64());
-        for slot in &self.codes {
-            let (slot_code, counter) = slot.get_or_init(|| (code, self.counter(&code.to_string())));
-            if *slot_code == code {
-                counter.inc();
-                return;
-            }
-        }
-        self.counter(OTHER).inc();
-    }
-
-    fn counter(&self, code: &str) -> IntCounter {
-        let mut labels: Vec<&str> = self.labels.iter().map(AsRef::as_ref).collect();
-        labels.push(code);
-        self.requests.with_label_values(&labels)
-    }
-
-    fn is(&self, call: &Call<'_>) -> bool {
-        self.long_running == call.long_running
-            && self.mutating == call.mutating
-            && self.labels.iter().zip(call.labels()).all(|(mine, asked)| **mine == *asked)
-    }
-}
-
-/// Keeps a request counted among those that run now.
-#[derive(Debug)]
-#[must_use = "the request counts as running only while this lives"]
-pub struct Running {
-    now: IntGauge,
-}
-
-impl Drop for Running {
-    fn drop(&mut self) {
-        self.now.dec();
-    }
 }
 
 #[cfg(test)]

@@ -1,6 +1,6 @@
-use super::*;
+use super::{series::MAX_CODES, *};
 use prometheus::TextEncoder;
-use std::time::Instant;
+use std::time::{Duration, Instant};
 
 fn metrics() -> (Registry, Arc<Metrics>) {
     let registry = Registry::new();
@@ -113,37 +113,6 @@ fn too_many_codes_become_other() {
         &registry,
         r#"apiserver_request_total{code="other",component="gatelog",dry_run="",group="",resource="pods",scope="namespace",subresource="",verb="LIST",version="v1"} 3"#,
     );
-}
-
-#[test]
-fn dry_run_values() {
-    for (query, expected) in [
-        ("", ""),
-        ("pretty=true", ""),
-        ("dryRun=All", "All"),
-        ("a=b&dryRun=All&dryRun=All", "All"),
-        ("dryRun=", "invalid"),
-        ("dryRun", "invalid"),
-        ("dryRun=all", "invalid"),
-        ("dryRun=All&dryRun=Some", "invalid"),
-        ("xdryRun=All", ""),
-    ] {
-        assert_eq!(dry_run(query), expected, "{query:?}");
-    }
-}
-
-#[test]
-fn apply_is_told_by_its_media_type() {
-    for (value, expected) in [
-        ("application/apply-patch+yaml", true),
-        ("Application/Apply-Patch+cbor", true),
-        ("application/merge-patch+json", false),
-        ("application/apply", false),
-    ] {
-        let headers = HeaderMap::from_iter([(CONTENT_TYPE, value.parse().unwrap())]);
-        assert_eq!(is_apply(&headers), expected, "{value:?}");
-    }
-    assert!(!is_apply(&HeaderMap::new()));
 }
 
 #[test]
