@@ -326,6 +326,11 @@ fn a_signal_ends_the_gate_in_order() {
             r#"gatelog_enabled{part="anonymous"} 0"#,
             r#"gatelog_enabled{part="client certificates"} 1"#,
             "gatelog_log_lines_dropped_total 0",
+            "gatelog_audit_lost_events_total 0",
+            "gatelog_audit_suppressed_events_total 0",
+            "gatelog_audit_queue_bytes 0",
+            "apiserver_audit_event_total 0",
+            "apiserver_audit_requests_rejected_total 0",
         ] {
             assert!(metrics.lines().any(|l| l == line), "{line}\n{metrics}");
         }

@@ -10,6 +10,7 @@ mod cves;
 #[cfg(feature = "demo")]
 mod demo_api;
 mod deploy;
+mod docs;
 mod frames;
 mod golden;
 mod golden_audit;

@@ -1,0 +1,95 @@
+//! The README, as far as a test can hold it true.
+
+use gatelog::{
+    config,
+    telemetry::{Metrics, metrics},
+};
+use std::{collections::BTreeSet, fs, path::PathBuf};
+
+fn root() -> PathBuf {
+    PathBuf::from(env!("CARGO_MANIFEST_DIR"))
+}
+
+fn readme() -> String {
+    fs::read_to_string(root().join("README.md")).unwrap()
+}
+
+#[test]
+fn the_configuration_is_shown_as_it_is() {
+    assert!(
+        readme().contains(&format!("```yaml\n{}```", config::REFERENCE)),
+        "the README's configuration is not src/config/reference.yaml"
+    );
+}
+
+#[test]
+fn its_examples_are_configurations() {
+    let readme = readme();
+    let examples: Vec<&str> =
+        readme.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+    assert_eq!(examples.len(), 2);
+    for example in examples {
+        config::parse(&root().join("gatelog.yaml"), example).unwrap_or_else(|errors| panic!("{errors}"));
+    }
+}
+
+#[test]
+fn its_links_lead_somewhere() {
+    let readme = readme();
+    let links: Vec<&str> = readme.split("](").skip(1).map(|rest| rest.split(')').next().unwrap()).collect();
+    assert!(links.len() > 5);
+    for link in links {
+        assert!(link.starts_with("https://") || root().join(link).exists(), "{link}");
+    }
+}
+
+/// In code spans: every metric that the README names exists, and every metric of the gate's own is named.
+#[test]
+fn its_metrics_are_the_programs() {
+    let readme = readme();
+    let named: BTreeSet<&str> = readme
+        .split('`')
+        .filter(|code| code.bytes().all(|b| b.is_ascii_lowercase() || b == b'_'))
+        .filter(|code| {
+            ["apiserver_", "gatelog_", "authentication_", "authorization_"]
+                .iter()
+                .any(|p| code.starts_with(p))
+        })
+        .collect();
+    let registry = prometheus::Registry::new();
+    let metrics = Metrics::new(&registry).unwrap();
+    // What has no value yet is not gathered.
+    let series = metrics.refused(&http::Method::GET);
+    series.finish(200, std::time::Duration::ZERO);
+    metrics.upstream_error("connect");
+    metrics.limited("requests");
+    metrics.enabled("audit", true);
+    let watch = metrics::Call {
+        verb: "WATCH",
+        dry_run: "",
+        group: "",
+        version: "v1",
+        resource: "pods",
+        subresource: "",
+        scope: "cluster",
+        long_running: true,
+        mutating: false,
+    };
+    drop(metrics.series(&watch).running());
+    let mut there: BTreeSet<String> =
+        registry.gather().iter().map(|family| family.name().to_owned()).collect();
+    there.retain(|name| !name.starts_with("process_"));
+    let elsewhere = [
+        "apiserver_audit_event_total",
+        "apiserver_audit_level_total",
+        "apiserver_audit_error_total",
+        "apiserver_audit_requests_rejected_total",
+        "gatelog_audit_lost_events_total",
+        "gatelog_audit_suppressed_events_total",
+        "gatelog_audit_queue_bytes",
+        "gatelog_log_lines_dropped_total",
+    ];
+    there.extend(elsewhere.map(str::to_owned));
+    let named: BTreeSet<String> = named.into_iter().map(str::to_owned).collect();
+    assert_eq!(named, there);
+}
