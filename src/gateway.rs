@@ -209,6 +209,7 @@ impl Gateway {
     pub async fn serve(&self, client: &Arc<Client>, mut request: Request<Incoming>) -> Response<Answer> {
         let caller = hyper::upgrade::on(&mut request);
         let (head, body) = request.into_parts();
+        let head_only = head.method == Method::HEAD;
         let switching = head.headers.contains_key(header::UPGRADE) && head.version < Version::HTTP_2;
         let way = Way::open(self, client, &head);
         let audit_id = way.trail.audit_id().clone();
@@ -225,7 +226,7 @@ impl Gateway {
             // Bytes that a caller sent ahead, for a protocol that was not switched to, are no next request.
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
         }
-        response
+        if head_only { answer::head_only(response) } else { response }
     }
 
     async fn wrap(&self, came: Came, mut way: Box<Way>) -> Response<Answer> {

@@ -4,7 +4,7 @@
 //! token, impersonation that takes a right, RBAC over the objects that it stores itself. Real kubectl can use it directly.
 
 use super::{
-    answer::{Answer, Failure, json_answer, text},
+    answer::{Answer, Failure, full, json_answer, text},
     caller::{self, RuleCache},
     discovery,
     fault::{self, Fault, Faults},
@@ -230,9 +230,14 @@ async fn connection(stream: TcpStream, acceptor: TlsAcceptor, server: Arc<Server
     let h2 = session.alpn_protocol() == Some(b"h2");
     let conn = Arc::new(Conn { server, certificate, goaway: Notify::new() });
     let for_service = conn.clone();
-    let service = service_fn(move |request| {
+    let service = service_fn(move |request: Request<Incoming>| {
         let conn = for_service.clone();
-        async move { conn.serve(request).await }
+        async move {
+            let head = request.method() == Method::HEAD;
+            let answer = conn.serve(request).await;
+            // Over HTTP/1.1 hyper leaves the body out by itself.
+            if head { answer.map(|answer| answer.map(|_| full(""))) } else { answer }
+        }
     });
     let io = TokioIo::new(tls);
     if h2 {

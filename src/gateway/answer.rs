@@ -128,6 +128,15 @@ pub(super) fn local(status: &Status, audit_id: &HeaderValue) -> Response<Answer>
     response
 }
 
+/// Leaves the gate's own body out of a HEAD's answer: over HTTP/1.1 hyper does so, over HTTP/2 it does not.
+pub(super) fn head_only(mut response: Response<Answer>) -> Response<Answer> {
+    if let Source::Local(bytes) = &mut response.body_mut().source {
+        let length = HeaderValue::from(std::mem::take(bytes).len());
+        response.headers_mut().insert(header::CONTENT_LENGTH, length);
+    }
+    response
+}
+
 impl Answer {
     /// hyper does not poll a body that says it is over, so the end is noted here.
     fn settled(mut self) -> Self {
