@@ -240,6 +240,53 @@ fn find(haystack: &[u8], needle: &[u8]) -> Option<usize> {
     haystack.windows(needle.len()).position(|w| w == needle)
 }
 
+/// One request on a connection of its own, from this address of the loopback; of a stream only the head.
+pub(crate) async fn ask_from(
+    from: Ipv4Addr,
+    addr: SocketAddr,
+    tls: &Tls,
+    method: &str,
+    request: &[u8],
+    stream: bool,
+) -> io::Result<Reply> {
+    let mut wire = Wire::open_from(from, addr, tls).await?;
+    wire.send(request).await?;
+    Ok(if stream { wire.head().await } else { wire.reply(method).await })
+}
+
+/// The same over HTTP/2.
+pub(crate) async fn ask_http2(
+    from: Ipv4Addr,
+    addr: SocketAddr,
+    tls: &Tls,
+    request: http::Request<()>,
+    body: &str,
+    stream: bool,
+) -> Result<Reply, Box<dyn std::error::Error>> {
+    let wire = Wire::open_from(from, addr, tls).await?;
+    let (send, connection) = h2::client::handshake(wire.io).await?;
+    let driver = tokio::spawn(connection);
+    let asked = async {
+        let (response, mut out) = send.ready().await?.send_request(request, body.is_empty())?;
+        if !body.is_empty() {
+            out.send_data(body.as_bytes().to_vec().into(), true)?;
+        }
+        let (head, mut rest) = response.await?.into_parts();
+        let text = |v: &http::HeaderValue| String::from_utf8_lossy(v.as_bytes()).into_owned();
+        let headers = head.headers.iter().map(|(n, v)| (n.to_string(), text(v))).collect();
+        let mut reply = Reply { code: head.status.as_u16(), headers, body: Vec::new() };
+        while !stream && let Some(data) = rest.data().await {
+            let data = data?;
+            rest.flow_control().release_capacity(data.len())?;
+            reply.body.extend(&data);
+        }
+        Ok(reply)
+    };
+    let reply = timeout(PATIENCE, asked).await?;
+    driver.abort();
+    reply
+}
+
 /// One request on a connection of its own.
 pub(crate) async fn ask(addr: SocketAddr, tls: &Tls, method: &str, request: &[u8]) -> io::Result<Reply> {
     let mut wire = Wire::open(addr, tls).await?;
