@@ -131,7 +131,13 @@ pub fn for_upstream(from: &HeaderMap) -> HeaderMap {
 
 /// Same for an answer on its way to the caller: hop-by-hop out (on a 101 too), the gate's own Audit-Id takes the place of any other,
 /// and no answer may send callers around the gate (Alt-Svc).
-pub fn for_caller(from: HeaderMap) -> HeaderMap {
+pub fn for_caller(mut from: HeaderMap) -> HeaderMap {
+    from.remove(AUDIT_ID);
+    from.remove(header::ALT_SVC);
+    // Over HTTP/2 there is as a rule nothing else to take out.
+    if from.keys().all(|name| class(name) != Class::HopByHop) {
+        return from;
+    }
     let nominated = nominated(&from);
     let chunked = from.contains_key(header::TRANSFER_ENCODING);
     let mut to = HeaderMap::with_capacity(from.len() + 4);
@@ -141,8 +147,6 @@ pub fn for_caller(from: HeaderMap) -> HeaderMap {
         if let Some(name) = name {
             let goes = class(&name) != Class::HopByHop
                 && !nominated.contains(&name)
-                && name != AUDIT_ID
-                && name != header::ALT_SVC
                 && !(chunked && name == header::CONTENT_LENGTH);
             current = goes.then_some(name);
         }

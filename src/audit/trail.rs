@@ -116,9 +116,7 @@ impl Audit {
         }
         Trail(Box::new(Inner {
             audit: self.clone(),
-            // An id is plain ASCII; the empty value would only show that it is not.
-            id: HeaderValue::from_maybe_shared(Bytes::from(id::new()))
-                .unwrap_or(HeaderValue::from_static("")),
+            id: fresh_id(),
             received: MicroTime::at(SystemTime::now()),
             method: head.method.clone(),
             uri: head.uri.clone(),
@@ -149,6 +147,15 @@ impl Audit {
             capture: None,
         }))
     }
+}
+
+/// Marked sensitive for HPACK alone: a value that never comes again would only push others out of its table.
+fn fresh_id() -> HeaderValue {
+    // An id is plain ASCII; the empty value would only show that it is not.
+    let mut id =
+        HeaderValue::from_maybe_shared(Bytes::from(id::new())).unwrap_or(HeaderValue::from_static(""));
+    id.set_sensitive(true);
+    id
 }
 
 // === impl Trail ===
