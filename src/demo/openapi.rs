@@ -62,8 +62,20 @@ pub(super) fn one(path: &str, hash: Option<&str>, headers: &HeaderMap) -> Result
     }
 }
 
+/// What kubectl up to 1.28 asks for, and takes nothing else.
+const V2_PROTOBUF: &str = "application/com.github.proto-openapi.spec.v2@v1.0+protobuf";
+/// The same as an answer's type, where `@` is not allowed.
+const V2_PROTOBUF_TYPE: &str = "application/com.github.proto-openapi.spec.v2.v1.0+protobuf";
+
+/// An OpenAPI v2 document in protobuf that describes nothing: `swagger: "2.0"` (field 1) and an `info` (2) with a title
+/// and a version. An old kubectl then goes by the types it was built with.
+const V2_EMPTY: &[u8] = b"\x0a\x032.0\x12\x0c\x0a\x04demo\x12\x04v1.0";
+
 /// `/openapi/v2`
 pub(super) fn v2(headers: &HeaderMap) -> Result<Answer, Failure> {
+    if headers.get(header::ACCEPT).is_some_and(|v| v.as_bytes() == V2_PROTOBUF.as_bytes()) {
+        return Ok(super::answer::typed(200, V2_PROTOBUF_TYPE, V2_EMPTY));
+    }
     accepts_json(headers)?;
     let mut paths = Map::new();
     for (group, versions) in groups() {
@@ -387,12 +399,11 @@ mod tests {
     }
 
     #[test]
-    fn old_clients_that_want_protobuf_are_told() {
+    fn old_clients_that_want_protobuf_get_some() {
         let mut headers = HeaderMap::new();
-        headers.insert(
-            header::ACCEPT,
-            HeaderValue::from_static("application/com.github.proto-openapi.spec.v2@v1.0+protobuf"),
-        );
+        headers.insert(header::ACCEPT, HeaderValue::from_static(V2_PROTOBUF));
+        assert_eq!(v2(&headers).unwrap().headers().get(header::CONTENT_TYPE).unwrap(), V2_PROTOBUF_TYPE);
+        headers.insert(header::ACCEPT, HeaderValue::from_static("text/html"));
         assert_eq!(v2(&headers).unwrap_err().code, 406);
         assert_eq!(v2(&HeaderMap::new()).unwrap().status(), 200);
     }
