@@ -322,7 +322,8 @@ impl Conn {
                 return done;
             }
         }
-        let mut answer = match self.answer(&parts, body, upgrade).await {
+        let body = verbs::body::read(body).await;
+        let mut answer = match self.answer(&parts, body, upgrade) {
             Ok(answer) => answer,
             Err(failure) => failure.answer(),
         };
@@ -335,10 +336,10 @@ impl Conn {
         Ok(answer)
     }
 
-    async fn answer(
+    fn answer(
         &self,
         parts: &http::request::Parts,
-        body: Incoming,
+        body: verbs::body::Body,
         upgrade: Option<hyper::upgrade::OnUpgrade>,
     ) -> Result<Answer, Failure> {
         let server = &*self.server;
@@ -357,7 +358,7 @@ impl Conn {
             Some(resource) => {
                 let call =
                     verbs::Call { server, caller: &caller, rules: &rules, asked: &asked, resource, parts };
-                call.answer(body, upgrade).await
+                call.answer(body, upgrade)
             }
         }
     }

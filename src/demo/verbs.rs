@@ -1,7 +1,7 @@
 //! Requests for resources: from a routed request to the store and back.
 
 mod below;
-mod body;
+pub(super) mod body;
 mod change;
 
 use super::{
@@ -19,8 +19,9 @@ use super::{
 };
 use crate::rbac::Rules;
 use base64::Engine as _;
+use body::Body;
 use http::{Method, request::Parts};
-use hyper::{body::Incoming, upgrade::OnUpgrade};
+use hyper::upgrade::OnUpgrade;
 use serde_json::{Value, json};
 
 /// A request for a resource, with everything that answering it takes.
@@ -49,22 +50,22 @@ struct Place {
 
 impl Call<'_> {
     /// Answers.
-    pub(super) async fn answer(&self, body: Incoming, upgrade: Option<OnUpgrade>) -> Result<Answer, Failure> {
+    pub(super) fn answer(&self, body: Body, upgrade: Option<OnUpgrade>) -> Result<Answer, Failure> {
         let place = self.place()?;
         let named = !self.resource.name.is_empty();
         if !self.resource.sub.is_empty() {
-            return self.subresource(&place, body, upgrade).await;
+            return self.subresource(&place, body, upgrade);
         }
         match (&self.parts.method, named) {
             (&Method::GET, _) if place.kind.is_virtual() => Err(Failure::method_not_allowed()),
-            (&Method::POST, false) if place.kind.is_virtual() => self.review(&place, body).await,
+            (&Method::POST, false) if place.kind.is_virtual() => self.review(&place, body),
             (&Method::GET, false) if self.asked.query.flag("watch") => self.watch(place),
             (&Method::GET, false) => self.list(&place),
             (&Method::POST, false) if place.kind.namespaced && place.namespace.is_empty() => {
                 Err(Failure::method_not_allowed())
             }
-            (&Method::POST, false) => self.create(&place, body).await,
-            (&Method::DELETE, false) => self.delete_all(&place, body).await,
+            (&Method::POST, false) => self.create(&place, body),
+            (&Method::DELETE, false) => self.delete_all(&place, body),
             (&Method::GET, true) => {
                 let object = self
                     .server
@@ -72,9 +73,9 @@ impl Call<'_> {
                     .read(|s| write::find(s, place.at, &place.namespace, &self.resource.name))?;
                 self.one(200, place.kind, &object)
             }
-            (&Method::PUT, true) => self.update(&place, body).await,
-            (&Method::PATCH, true) => self.patch(&place, body).await,
-            (&Method::DELETE, true) => self.delete(&place, body).await,
+            (&Method::PUT, true) => self.update(&place, body),
+            (&Method::PATCH, true) => self.patch(&place, body),
+            (&Method::DELETE, true) => self.delete(&place, body),
             _ => Err(Failure::method_not_allowed()),
         }
     }

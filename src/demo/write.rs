@@ -91,8 +91,11 @@ fn invalid(kind: &Kind, name: &str, causes: &[super::answer::Cause]) -> Result<(
 
 /// Gives a new object what only the server can give: identity, defaults, a first generation. Then looks at it.
 fn prepare(state: &mut State, kind: &Kind, namespace: &str, object: &mut Value) -> Result<(), Failure> {
-    set(object, "/apiVersion", kind.api_version());
-    set(object, "/kind", kind.kind);
+    // In the order in which Kubernetes writes them.
+    let mut first = json!({"kind": kind.kind, "apiVersion": kind.api_version()});
+    value::object(object).retain(|key, _| key != "kind" && key != "apiVersion");
+    value::object(&mut first).append(value::object(object));
+    *object = first;
     for server_side in ["deletionTimestamp", "deletionGracePeriodSeconds", "selfLink", "resourceVersion"] {
         remove(object, &format!("/metadata/{server_side}"));
     }

@@ -1,6 +1,6 @@
 //! Subresources, and the reviews.
 
-use super::{Call, Place, change::delete_options};
+use super::{Call, Place, body::Body, change::delete_options};
 use crate::demo::{
     answer::{Answer, Failure, GroupResource, json_answer},
     kinds::{self, Kind, Sub},
@@ -12,14 +12,14 @@ use crate::demo::{
     write::{self, Write},
 };
 use base64::Engine as _;
-use hyper::{body::Incoming, upgrade::OnUpgrade};
+use hyper::upgrade::OnUpgrade;
 use serde_json::{Value, json};
 use std::sync::Arc;
 
 impl Call<'_> {
-    pub(super) async fn review(&self, place: &Place, body: Incoming) -> Result<Answer, Failure> {
+    pub(super) fn review(&self, place: &Place, body: Body) -> Result<Answer, Failure> {
         self.form()?;
-        let bytes = self.body(body).await?;
+        let bytes = body?;
         let review = self.decode(place.kind, &bytes)?;
         let known = Known {
             caller: self.caller,
@@ -30,10 +30,10 @@ impl Call<'_> {
         Ok(json_answer(201, &known.answer(place.kind, &place.namespace, review)?))
     }
 
-    pub(super) async fn subresource(
+    pub(super) fn subresource(
         &self,
         place: &Place,
-        body: Incoming,
+        body: Body,
         upgrade: Option<OnUpgrade>,
     ) -> Result<Answer, Failure> {
         let sub: &Sub = place.kind.sub(&self.resource.sub).ok_or_else(Failure::no_route)?;
@@ -47,13 +47,13 @@ impl Call<'_> {
             ("scale", "get") => Ok(json_answer(200, &scale_of(place.kind, &*live()?))),
             ("scale", "update") => {
                 let by = self.by()?;
-                let scale = self.decode_as(schema::named("Scale"), "Scale", &self.body(body).await?)?;
+                let scale = self.decode_as(schema::named("Scale"), "Scale", &body?)?;
                 let done = self.server.store.write(|s| self.rescale(s, place, &scale, &by))?;
                 Ok(json_answer(200, &scale_of(place.kind, &done)))
             }
             ("status", "get") => self.one(200, place.kind, &*live()?),
-            ("status" | "finalize", "update") => self.update(place, body).await,
-            ("status" | "scale", "patch") => self.patch(place, body).await,
+            ("status" | "finalize", "update") => self.update(place, body),
+            ("status" | "scale", "patch") => self.patch(place, body),
             ("log" | "exec" | "attach" | "portforward", _) => {
                 if sub.name == "log" {
                     self.form()?;
@@ -66,9 +66,9 @@ impl Call<'_> {
                 };
                 self.server.kubelet.serve(self.parts, upgrade, &*live()?, which)
             }
-            ("eviction", _) => self.evict(place, &self.body(body).await?),
-            ("binding", _) => self.bind(place, &self.body(body).await?),
-            ("token", _) => self.token(place, &*live()?, &self.body(body).await?),
+            ("eviction", _) => self.evict(place, &body?),
+            ("binding", _) => self.bind(place, &body?),
+            ("token", _) => self.token(place, &*live()?, &body?),
             _ => Err(Failure::method_not_allowed()),
         }
     }

@@ -12,14 +12,40 @@ use crate::{
         write::Write,
     },
 };
-use bytes::Bytes;
+use bytes::{Bytes, BytesMut};
 use http::{Method, header};
-use http_body_util::{BodyExt as _, Limited};
+use http_body_util::BodyExt as _;
 use hyper::body::Incoming;
 use serde_json::Value;
 
-/// Bytes of a request body.
-const BODY: usize = 3 << 20;
+/// Most bytes of a request body.
+const LIMIT: usize = 3 << 20;
+/// Most bytes read of a body that is too large.
+const DRAINED: usize = 64 << 20;
+
+/// A request body, or why it could not be read. Read before anything is decided: a stream that is answered while its body
+/// still comes would be reset, and some clients then lose the answer.
+pub(in crate::demo) type Body = Result<Bytes, Failure>;
+
+/// Reads a whole body. What exceeds the limit is read, too, within reason, but not kept.
+pub(in crate::demo) async fn read(mut body: Incoming) -> Body {
+    let (mut kept, mut size) = (BytesMut::new(), 0);
+    while let Some(frame) = body.frame().await {
+        let frame = frame.map_err(|e| Failure::bad_request(format!("unable to read body: {e}")))?;
+        let Ok(data) = frame.into_data() else { continue };
+        size += data.len();
+        if size <= LIMIT {
+            kept.extend_from_slice(&data);
+        } else if size > DRAINED {
+            break;
+        }
+    }
+    if size > LIMIT {
+        let text = format!("Request entity too large: limit is {LIMIT}");
+        return Err(Failure::new(413, "RequestEntityTooLarge", text));
+    }
+    Ok(kept.freeze())
+}
 
 impl Call<'_> {
     pub(super) fn by(&self) -> Result<Write, Failure> {
@@ -42,17 +68,6 @@ impl Call<'_> {
         let agent = agent.and_then(|a| a.split('/').next()).unwrap_or("unknown");
         let manager = query.get("fieldManager").filter(|m| !m.is_empty()).unwrap_or(agent);
         Ok(Write { manager: manager.to_owned(), dry_run })
-    }
-
-    pub(super) async fn body(&self, body: Incoming) -> Result<Bytes, Failure> {
-        match Limited::new(body, BODY).collect().await {
-            Ok(whole) => Ok(whole.to_bytes()),
-            Err(e) if e.is::<http_body_util::LengthLimitError>() => {
-                let text = format!("Request entity too large: limit is {BODY}");
-                Err(Failure::new(413, "RequestEntityTooLarge", text))
-            }
-            Err(e) => Err(Failure::bad_request(format!("unable to read body: {e}"))),
-        }
     }
 
     pub(super) fn media(&self) -> &str {

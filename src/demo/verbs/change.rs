@@ -1,6 +1,10 @@
 //! Creating, replacing, patching and deleting objects.
 
-use super::{Call, Place, below::scale_of, body::parse_yaml};
+use super::{
+    Call, Place,
+    below::scale_of,
+    body::{Body, parse_yaml},
+};
 use crate::demo::{
     answer::{Answer, Cause, Failure, GroupResource, json_answer},
     caller,
@@ -10,7 +14,6 @@ use crate::demo::{
     write::{self, Delete, Propagation, Write, spot},
 };
 use http::{HeaderValue, header};
-use hyper::body::Incoming;
 use serde_json::{Value, json};
 use std::sync::Arc;
 
@@ -32,9 +35,9 @@ impl Call<'_> {
         Ok(answer)
     }
 
-    pub(super) async fn create(&self, place: &Place, body: Incoming) -> Result<Answer, Failure> {
+    pub(super) fn create(&self, place: &Place, body: Body) -> Result<Answer, Failure> {
         self.form()?;
-        let bytes = self.body(body).await?;
+        let bytes = body?;
         let by = self.by()?;
         let mut object = self.decode(place.kind, &bytes)?;
         let warnings = self.check(place.kind, place, &mut object)?;
@@ -42,9 +45,9 @@ impl Call<'_> {
         self.written(201, place.kind, &made, &warnings)
     }
 
-    pub(super) async fn update(&self, place: &Place, body: Incoming) -> Result<Answer, Failure> {
+    pub(super) fn update(&self, place: &Place, body: Body) -> Result<Answer, Failure> {
         self.form()?;
-        let bytes = self.body(body).await?;
+        let bytes = body?;
         let by = self.by()?;
         let mut object = self.decode(place.kind, &bytes)?;
         let warnings = self.check(place.kind, place, &mut object)?;
@@ -81,7 +84,7 @@ impl Call<'_> {
         caller::allow(self.caller, self.rules, attributes)
     }
 
-    pub(super) async fn patch(&self, place: &Place, body: Incoming) -> Result<Answer, Failure> {
+    pub(super) fn patch(&self, place: &Place, body: Body) -> Result<Answer, Failure> {
         let media =
             self.parts.headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
         let media = media.split(';').next().unwrap_or_default().trim().to_owned();
@@ -95,7 +98,7 @@ impl Call<'_> {
             return Err(Failure::unknown_patch());
         }
         self.form()?;
-        let bytes = self.body(body).await?;
+        let bytes = body?;
         let by = self.by()?;
         let (at, namespace, name, sub) =
             (place.at, &*place.namespace, &*self.resource.name, &*self.resource.sub);
@@ -167,8 +170,8 @@ impl Call<'_> {
         self.written(if new { 201 } else { 200 }, place.kind, &done, &warnings)
     }
 
-    pub(super) async fn delete_options(&self, body: Incoming) -> Result<Delete, Failure> {
-        let bytes = self.body(body).await?;
+    pub(super) fn delete_options(&self, body: Body) -> Result<Delete, Failure> {
+        let bytes = body?;
         let options = if bytes.is_empty() {
             let query = &self.asked.query;
             let mut options = json!({});
@@ -199,9 +202,9 @@ impl Call<'_> {
         delete_options(&options)
     }
 
-    pub(super) async fn delete(&self, place: &Place, body: Incoming) -> Result<Answer, Failure> {
+    pub(super) fn delete(&self, place: &Place, body: Body) -> Result<Answer, Failure> {
         self.form()?;
-        let how = self.delete_options(body).await?;
+        let how = self.delete_options(body)?;
         let name = &self.resource.name;
         let (object, gone) =
             self.server.store.write(|s| write::delete(s, place.at, &place.namespace, name, &how))?;
@@ -211,13 +214,13 @@ impl Call<'_> {
         self.one(200, place.kind, &object)
     }
 
-    pub(super) async fn delete_all(&self, place: &Place, body: Incoming) -> Result<Answer, Failure> {
+    pub(super) fn delete_all(&self, place: &Place, body: Body) -> Result<Answer, Failure> {
         if matches!(place.kind.plural, "namespaces" | "services") && place.kind.group.is_empty() {
             return Err(Failure::method_not_allowed());
         }
         let (form, include) = self.form()?;
         let selector = self.selector(place.kind)?;
-        let how = self.delete_options(body).await?;
+        let how = self.delete_options(body)?;
         let (version, gone) = self.server.store.write(|s| {
             let keys: Vec<_> = s
                 .range(place.at, &place.namespace, None)
