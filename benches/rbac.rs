@@ -48,7 +48,7 @@ fn world(roles: usize) -> Objects {
     let binding = |i: usize| {
         let namespace = format!("namespace-{}", i % 1000).into();
         let role = RoleName { namespace: None, name: format!("role-{}", i / 10).into() };
-        let subject = if i % 2 == 0 {
+        let subject = if i.is_multiple_of(2) {
             Subject::User(format!("user-{i}@example.org"))
         } else {
             Subject::Group(format!("group-{}", i % 5000))

@@ -360,7 +360,9 @@ impl Drop for Way {
 impl From<Answered> for Response<Source> {
     fn from(answered: Answered) -> Self {
         match answered {
-            Answered::Body { response, place } => response.map(|body| Source::Upstream { body, _place: place }),
+            Answered::Body { response, place } => {
+                response.map(|body| Source::Upstream { body, _place: place })
+            }
             Answered::Tunnel { response, tunnel } => response.map(|()| Source::Tunnel(tunnel)),
         }
     }

@@ -11,30 +11,30 @@
 //! [`gateway`] is the product in one function: the steps of a request, each handing on the proof of the one before.
 //! Each band imports only the bands above it; `tests/it/rooms.rs` holds that true.
 
-pub mod request;
-pub mod identity;
-pub mod status;
-pub mod headers;
 pub mod codec;
+pub mod headers;
+pub mod identity;
 pub mod rbac;
+pub mod request;
+pub mod status;
 
-pub mod pem;
 pub mod body;
+pub mod pem;
 pub mod streams;
 
+pub mod audit;
 pub mod authn;
 pub mod authz;
-pub mod limits;
-pub mod audit;
 pub mod forward;
+pub mod limits;
 
+pub mod config;
 pub mod gateway;
+pub mod reload;
 pub mod server;
 pub mod telemetry;
-pub mod config;
-pub mod reload;
 
 pub mod cli;
-pub mod review;
 #[cfg(feature = "demo")]
 pub mod demo;
+pub mod review;

@@ -79,10 +79,7 @@ fn gateway(users: &[String]) -> Vec<Value> {
         json!([
             rule("", &["users", "groups", "serviceaccounts"]),
             // Each key is listed: `userextras/*` would match only a key that is an asterisk.
-            rule(
-                "authentication.k8s.io",
-                &["uids", "userextras/authentication.kubernetes.io/credential-id"]
-            )
+            rule("authentication.k8s.io", &["uids", "userextras/authentication.kubernetes.io/credential-id"])
         ]),
     );
     set(

@@ -380,19 +380,19 @@ mod tests {
 
     #[test]
     fn a_stream_is_cut_after_its_last_whole_event() {
-        let rows: [(fn() -> Events, &[&[u8]], Option<usize>, bool); 9] = [
-            (lines, &[b"{\"a\":1}\n"], Some(8), true),
-            (lines, &[b"{\"a\":1}\n{\"b\""], Some(8), false),
-            (lines, &[b"{\"a\""], None, false),
-            (lines, &[b"{\"a\"", b":1}\n"], Some(4), true),
-            (lengths, &[&[0, 0, 0, 2, 7, 7]], Some(6), true),
-            (lengths, &[&[0, 0, 0, 2, 7, 7, 0, 0]], Some(6), false),
-            (lengths, &[&[0, 0], &[0, 2, 7], &[7, 0, 0, 0, 1]], Some(1), false),
-            (lengths, &[&[0, 0, 0, 0]], Some(4), true),
-            (|| Events::Anywhere, &[b"log line"], Some(8), true),
+        struct Row(Events, &'static [&'static [u8]], Option<usize>, bool);
+        let rows = [
+            Row(lines(), &[b"{\"a\":1}\n"], Some(8), true),
+            Row(lines(), &[b"{\"a\":1}\n{\"b\""], Some(8), false),
+            Row(lines(), &[b"{\"a\""], None, false),
+            Row(lines(), &[b"{\"a\"", b":1}\n"], Some(4), true),
+            Row(lengths(), &[&[0, 0, 0, 2, 7, 7]], Some(6), true),
+            Row(lengths(), &[&[0, 0, 0, 2, 7, 7, 0, 0]], Some(6), false),
+            Row(lengths(), &[&[0, 0], &[0, 2, 7], &[7, 0, 0, 0, 1]], Some(1), false),
+            Row(lengths(), &[&[0, 0, 0, 0]], Some(4), true),
+            Row(Events::Anywhere, &[b"log line"], Some(8), true),
         ];
-        for (events, pieces, last, between) in rows {
-            let mut events = events();
+        for Row(mut events, pieces, last, between) in rows {
             let fed = pieces.iter().map(|piece| events.feed(piece)).last().flatten();
             assert_eq!((fed, events.between()), (last, between), "{pieces:?}");
         }

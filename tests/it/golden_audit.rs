@@ -15,8 +15,10 @@ const DOCUMENTS: &str = include_str!("../golden/audit-policy-load.jsonl");
 #[test]
 fn verdicts_equal_the_original() {
     let policies: BTreeMap<String, Value> = serde_json::from_str(POLICIES).unwrap();
-    let policies: BTreeMap<_, _> =
-        policies.iter().map(|(id, document)| (id.as_str(), Policy::from_value(document).expect(id))).collect();
+    let policies: BTreeMap<_, _> = policies
+        .iter()
+        .map(|(id, document)| (id.as_str(), Policy::from_value(document).expect(id)))
+        .collect();
     let mut answered = 0;
     for (number, line) in QUESTIONS.lines().enumerate() {
         let golden: Value = serde_json::from_str(line).unwrap();
@@ -64,7 +66,8 @@ fn documents_load_as_in_the_original_or_are_refused_with_a_reason() {
                 loaded += 1;
             }
             (true, Err(_)) => {
-                let known = ["unknown field", "duplicate mapping key", "expected one document, found a second"];
+                let known =
+                    ["unknown field", "duplicate mapping key", "expected one document, found a second"];
                 assert!(known.iter().any(|k| why.contains(k)), "{why}: {document}");
                 stricter += 1;
             }
