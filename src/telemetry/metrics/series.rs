@@ -50,7 +50,7 @@ impl Series {
     pub(super) fn is(&self, call: &Call<'_>) -> bool {
         self.long_running == call.long_running
             && self.mutating == call.mutating
-            && self.labels.iter().zip(call.labels()).all(|(mine, asked)| **mine == *asked)
+            && self.labels.iter().zip(call.labels()).all(|(mine, asked)| same(mine, asked))
     }
 }
 
@@ -65,4 +65,10 @@ impl Drop for Running {
     fn drop(&mut self) {
         self.now.dec();
     }
+}
+
+/// Empty texts are many here, and comparing them for nothing is not free: with AVX-512, glibc's memcmp loads from their
+/// dangling addresses under a mask, which took fifty nanoseconds each.
+fn same(a: &str, b: &str) -> bool {
+    a.len() == b.len() && (a.is_empty() || a == b)
 }
