@@ -4,6 +4,8 @@
 
 mod audit;
 mod check;
+#[cfg(feature = "demo")]
+mod demo;
 mod kubeconfig;
 mod serve;
 
@@ -30,6 +32,8 @@ enum Command {
     Check(check::Args),
     Kubeconfig(kubeconfig::Args),
     Audit(audit::Args),
+    #[cfg(feature = "demo")]
+    Demo(demo::Args),
 }
 
 /// `EX_USAGE` of sysexits.h.
@@ -90,6 +94,8 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check::run(args),
         Command::Kubeconfig(args) => kubeconfig::run(args),
         Command::Audit(args) => audit::run(args),
+        #[cfg(feature = "demo")]
+        Command::Demo(args) => demo::run(args),
     };
     outcome.unwrap_or_else(|Failure { code, error }| {
         eprintln!("gatelog: {error:#}");

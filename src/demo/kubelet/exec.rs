@@ -28,6 +28,9 @@ use tokio::{
 
 /// How long the client may take to open its streams.
 const OPENING: Duration = Duration::from_secs(30);
+/// A real process takes about this long to start. kubectl counts on it: what comes over a WebSocket before it has set up its
+/// channels it throws away.
+const STARTING: Duration = Duration::from_millis(50);
 /// What a container's killed process reports.
 const KILLED: u8 = 137;
 const SPDY_PROTOCOLS: [&str; 4] =
@@ -356,6 +359,7 @@ async fn over_websocket(socket: Socket, protocol: &str, asked: &Asked, container
     if output.send(framing.write(lowest, b"")).await.is_err() {
         return;
     }
+    tokio::time::sleep(STARTING).await;
     let mut process = Process::start(asked, container);
     let mut stdin = asked.stdin.then(|| process.stdin.clone());
     process.stdin = mpsc::channel(1).0;
