@@ -6,13 +6,13 @@
 use crate::{
     conformance::record,
     frames::{self, END_HEADERS, END_STREAM, GOAWAY, HEADERS, Http2},
-    raw::{self, Reply, Wire},
+    raw::{self, Reply, Tls, Wire},
     scene::{Options, Scene, upgrade},
-    upstream::{Act, Heard},
+    upstream::{Act, Heard, Upstream},
 };
 use gatelog::reload::Look;
 use serde_json::Value;
-use std::{fs, time::Duration};
+use std::{fs, net::Ipv4Addr, time::Duration};
 use tokio::{io::AsyncWriteExt as _, net::TcpStream, time::timeout};
 
 /// alice may stream and write, bob may nothing, imp may impersonate anybody.
@@ -719,4 +719,356 @@ async fn an_upstream_that_breaks_off_is_a_503() {
     assert!(matches!(reply.code, 502 | 503), "{} {}", reply.code, reply.text());
     let posts = scene.upstream.heard().iter().filter(|h| h.line().starts_with("POST")).count();
     assert_eq!(posts, 1);
+}
+
+/// It is found again when it returns, and until then kubectl is told what is the matter.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn an_upstream_that_restarts_is_found_again() {
+    let scene = answering().await;
+    for _ in 0..3 {
+        assert_eq!(scene.ask("alice", "GET", "/api/v1/pods", &[]).await.code, 200);
+        scene.upstream.stop();
+        let reply = timeout(Duration::from_secs(10), async {
+            loop {
+                // The first may go to a connection that is about to be cut.
+                let reply = scene.ask("alice", "GET", "/api/v1/pods", &[]).await;
+                if reply.code != 200 {
+                    return reply;
+                }
+            }
+        });
+        let reply = reply.await.unwrap();
+        assert_eq!(reply.code, 503, "{}", reply.text());
+        assert_eq!(reply.json()["reason"], "ServiceUnavailable");
+        Upstream::at(scene.upstream.addr, &scene.world.ca, |_| vec![Act::answer("200 OK", LIST)])
+            .await
+            .replaces(&scene.upstream);
+    }
+}
+
+/// What is decided on is what is sent: every target that is accepted arrives byte for byte.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn targets_arrive_byte_for_byte() {
+    let rights = "can all * * *\npaths all * *\n";
+    let scene = Scene::new(rights, |_| vec![Act::answer("200 OK", LIST)]).await;
+    let tls = Tls::new(&scene.ca(), None, "h2");
+    for target in [
+        "/api/v1/namespaces/team/pods/a%3Ab",
+        "/api/v1/namespaces/team/pods/a:b",
+        "/api/v1/namespaces/team/pods/%C3%A9",
+        "/api/v1/namespaces/team/pods/%7e~%41",
+        "/api/v1/pods/",
+        "/api/v1/pods?",
+        "/api/v1/pods?&&a=&=b&",
+        "/api/v1/pods?labelSelector=a%20in+(b,c)&x=%7E'~",
+        "/api/v1/pods?a=b?c=/d",
+        "/apis/x.example/v1/Things/Name%20With%20Spaces",
+        "/api/v1/namespaces/team/services/https:s:443/proxy//a//b;c?d;e=%zz",
+        "/api/v1/namespaces/team/pods/p/proxy/%2F%25/x%0a",
+        "/",
+        "/healthz?verbose",
+    ] {
+        let reply = scene.ask("all", "GET", target, &[]).await;
+        assert_eq!(reply.code, 200, "{target}: {}", reply.text());
+        assert_eq!(scene.upstream.heard().pop().unwrap().line(), format!("GET {target} HTTP/1.1"));
+        let request = http::Request::get(format!("https://gate.example{target}"))
+            .header("authorization", "Bearer all-token")
+            .body(())
+            .unwrap();
+        let before = scene.upstream.heard().len();
+        raw::ask_http2(Ipv4Addr::LOCALHOST, scene.address(), &tls, request, "", false).await.unwrap();
+        let heard = scene.upstream.heard();
+        assert_eq!(heard.len(), before + 1, "{target}");
+        assert_eq!(heard[before].line(), format!("GET {target} HTTP/1.1"));
+    }
+}
+
+/// The upstream's own hop-by-hop headers end at the gate, and the request's id is the gate's.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn answers_are_cleaned() {
+    let answer = format!(
+        "HTTP/1.1 200 OK\r\nConnection: keep-alive, X-Hop\r\nX-Hop: 1\r\nKeep-Alive: timeout=5\r\nProxy-Authenticate: Basic\r\nUpgrade: h2c\r\nAudit-Id: forged\r\nWarning: 299 - \"one\"\r\nWarning: 299 - \"two\"\r\nContent-Length: {}\r\n\r\n{LIST}",
+        LIST.len()
+    );
+    let scene = scene(move |_| vec![Act::say(&answer)]).await;
+    let reply = scene.ask("alice", "GET", "/api/v1/pods", &[]).await;
+    assert_eq!((reply.code, reply.text().as_ref()), (200, LIST));
+    for name in ["x-hop", "keep-alive", "proxy-authenticate", "upgrade"] {
+        assert_eq!(reply.header(name), None, "{name}");
+    }
+    let all = |name: &str| reply.headers.iter().filter(|(n, _)| n == name).count();
+    assert_eq!((all("audit-id"), all("warning")), (1, 2), "{:?}", reply.headers);
+    assert_ne!(reply.header("audit-id"), Some("forged"));
+}
+
+/// HTTP/2 has its own ways of saying things twice.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn malformed_http_2_requests_go_nowhere() {
+    let scene = answering().await;
+    let ok = frames::get("/api/v1/pods", "Bearer alice-token");
+    let with = |extra: &[(&'static str, &'static str)]| {
+        let mut fields = ok.clone();
+        fields.extend(extra);
+        fields
+    };
+    let replaced = |name: &str, value: &'static str| {
+        let mut fields = ok.clone();
+        fields.iter_mut().filter(|(n, _)| *n == name).for_each(|(_, v)| *v = value);
+        fields
+    };
+    for (what, fields) in [
+        ("connection", with(&[("connection", "impersonate-user")])),
+        ("upgrade", with(&[("upgrade", "websocket")])),
+        ("transfer-encoding", with(&[("transfer-encoding", "chunked")])),
+        ("te", with(&[("te", "gzip")])),
+        ("an uppercase name", with(&[("Impersonate-User", "admin")])),
+        ("a name with a space", with(&[("impersonate-user ", "admin")])),
+        ("a line break", with(&[("x-a", "b\r\nimpersonate-user: admin")])),
+        ("two paths", with(&[(":path", "/api/v1/secrets")])),
+        ("a late pseudo header", with(&[(":method", "DELETE")])),
+        ("an unknown pseudo header", with(&[(":impersonate-user", "admin")])),
+        ("no path", ok.iter().filter(|(n, _)| *n != ":path").copied().collect()),
+        ("an empty path", replaced(":path", "")),
+        ("a relative path", replaced(":path", "api/v1/pods")),
+        ("an absolute path", replaced(":path", "https://evil.example/api/v1/pods")),
+        ("a method with a space", replaced(":method", "GET /api/v1/secrets")),
+        ("CONNECT", replaced(":method", "CONNECT")),
+        ("a body that is too long", with(&[("content-length", "3")])),
+    ] {
+        let mut h2 = Http2::open(scene.address(), &scene.ca(), &[]).await.unwrap();
+        let block = frames::block(&fields);
+        let end = if what.starts_with("a body") { 0 } else { END_STREAM };
+        h2.send(HEADERS, END_HEADERS | end, 1, &block).await.unwrap();
+        if end == 0 {
+            h2.send(frames::DATA, END_STREAM, 1, b"four").await.unwrap();
+        }
+        while let Some(frame) = h2.next().await {
+            if frame.stream == 1 || frame.kind == GOAWAY {
+                break;
+            }
+        }
+        for heard in scene.upstream.heard() {
+            assert!(heard.line() == "GET /api/v1/pods HTTP/1.1", "{what} was forwarded: {}", heard.head);
+            only_alice(&heard);
+        }
+    }
+}
+
+// --- bodies and time ---
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn bodies_have_a_size() {
+    let mut scene = answering().await;
+    let reply = scene.post("alice", CONFIGMAPS, &"x".repeat(3 << 20)).await;
+    assert_eq!(reply.code, 200, "{}", reply.text());
+    let mut wire = scene.wire("alice").await;
+    let head = scene.head("alice", "POST", CONFIGMAPS, &[("Content-Length", "52428800")]);
+    wire.send(head).await.unwrap();
+    let reply = wire.reply("POST").await;
+    assert_eq!(reply.code, 413, "{}", reply.text());
+    assert_eq!(reply.json()["reason"], "RequestEntityTooLarge");
+    assert_eq!(record::stages(&scene.ended(&reply).await), "RC");
+    // Without end: the answer comes in the middle of it.
+    let mut wire = scene.wire("alice").await;
+    wire.send(scene.head("alice", "POST", CONFIGMAPS, &[("Transfer-Encoding", "chunked")])).await.unwrap();
+    let chunk = format!("10000\r\n{}\r\n", "x".repeat(65_536));
+    let mut sent = 0;
+    while sent < 1_000 && wire.send(&chunk).await.is_ok() {
+        sent += 1;
+    }
+    assert!(sent < 1_000, "64 MiB were taken");
+    for heard in scene.upstream.heard().iter().skip(1) {
+        assert!(heard.body.len() <= 3 << 20);
+    }
+}
+
+/// A few kilobytes that unpack to a gigabyte cost the record neither memory nor time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_gzip_bomb_does_not_go_off() {
+    let mut scene = answering().await;
+    let mut packed = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::fast());
+    let zeros = vec![b' '; 1 << 20];
+    for _ in 0..256 {
+        std::io::Write::write_all(&mut packed, &zeros).unwrap();
+    }
+    let packed = packed.finish().unwrap();
+    let length = packed.len().to_string();
+    let headers = [
+        ("Content-Length", length.as_str()),
+        ("Content-Encoding", "gzip"),
+        ("Content-Type", "application/json"),
+    ];
+    let mut request = scene.head("alice", "POST", CONFIGMAPS, &headers);
+    request.extend(&packed);
+    let mut wire = scene.wire("alice").await;
+    let began = std::time::Instant::now();
+    wire.send(request).await.unwrap();
+    let reply = wire.reply("POST").await;
+    assert!(matches!(reply.code, 200 | 400 | 413 | 415), "{} {}", reply.code, reply.text());
+    let events = scene.ended(&reply).await;
+    assert!(began.elapsed() < Duration::from_secs(10), "it took {:?}", began.elapsed());
+    assert!(events.iter().all(|e| e.to_string().len() < 1 << 20));
+}
+
+/// A policy that records everything still records no secret.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn secrets_never_reach_the_record() {
+    let rights = "can all * * *\n";
+    let secret = r#"{"kind":"Secret","apiVersion":"v1","metadata":{"name":"s","annotations":{"kubectl.kubernetes.io/last-applied-configuration":"{\"data\":{\"k\":\"aHVudGVyMg==\"}}"}},"stringData":{"k":"hunter2"},"data":{"k":"aHVudGVyMg=="}}"#;
+    let mut scene = Scene::new(rights, move |_| vec![Act::answer("200 OK", secret)]).await;
+    for (method, target) in [
+        ("POST", "/api/v1/namespaces/team/secrets"),
+        ("PUT", "/api/v1/namespaces/team/secrets/s"),
+        ("PATCH", "/api/v1/namespaces/team/secrets/s"),
+        ("GET", "/api/v1/namespaces/team/secrets/s"),
+        ("GET", "/api/v1/secrets"),
+        ("DELETE", "/api/v1/namespaces/team/secrets"),
+        ("POST", "/api/v1/namespaces/team/serviceaccounts/s/token"),
+        ("POST", "/apis/authentication.k8s.io/v1/tokenreviews"),
+        ("GET", "/api/v1/namespaces/team/secrets/s?access_token=hunter2"),
+    ] {
+        let length = secret.len().to_string();
+        let headers = [("Content-Length", length.as_str()), ("Content-Type", "application/json")];
+        let mut request = scene.head("all", method, target, &headers);
+        request.extend(secret.as_bytes());
+        let mut wire = scene.wire("all").await;
+        wire.send(request).await.unwrap();
+        let reply = wire.reply(method).await;
+        assert_eq!((reply.code, reply.text().as_ref()), (200, secret), "{method} {target}");
+        let events = scene.ended(&reply).await;
+        assert_eq!(record::stages(&events), "RC", "{method} {target}");
+        let text = serde_json::to_string(&events).unwrap();
+        for part in ["hunter2", "aHVudGVyMg", "all-token", "gatelog-token"] {
+            assert!(!text.contains(part), "{method} {target}: {part} is in {text}");
+        }
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn time_is_limited() {
+    let options = Options { listen: ", bodyReadTimeout: 300ms", ..Options::default() };
+    let mut scene = Scene::with(RIGHTS, options, |_| vec![Act::Listen]).await;
+    // The caller's own deadline.
+    let reply = scene.ask("alice", "GET", "/api/v1/pods?timeout=300ms", &[]).await;
+    assert_eq!(reply.code, 504, "{}", reply.text());
+    assert_eq!(reply.json()["message"], "Timeout: request did not complete within the allotted timeout");
+    let events = scene.ended(&reply).await;
+    assert_eq!((record::stages(&events).as_str(), record::code(events.last().unwrap())), ("RC", 504));
+    // A body that stops coming.
+    let mut wire = scene.wire("alice").await;
+    let mut request = scene.head("alice", "POST", CONFIGMAPS, &[("Content-Length", "100")]);
+    request.extend(b"{\"a\"");
+    wire.send(request).await.unwrap();
+    let reply = wire.reply("POST").await;
+    assert!(matches!(reply.code, 400 | 408 | 504), "{} {}", reply.code, reply.text());
+    assert_eq!(record::stages(&scene.ended(&reply).await), "RC");
+}
+
+/// One user's flood is that user's problem.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn one_users_flood_leaves_room_for_others() {
+    let options =
+        Options { more: "limits: {requestsInFlightPerUser: 3, streamsPerUser: 2}", ..Options::default() };
+    let rights = "can one get,list,watch - pods\ncan two get,list,watch - pods\n";
+    let mut scene =
+        Scene::with(rights, options, |h| match h.line().contains("never") || h.line().contains("watch") {
+            true => vec![Act::Listen],
+            false => vec![Act::answer("200 OK", LIST)],
+        })
+        .await;
+    let mut held = Vec::new();
+    for (n, target) in ["never", "never", "never", "?watch=1", "?watch=1"].iter().enumerate() {
+        let slash = if target.starts_with('?') { "" } else { "/" };
+        let mut wire = scene.wire("one").await;
+        let target = format!("/api/v1/namespaces/team/pods{slash}{target}");
+        wire.send(scene.head("one", "GET", &target, &[])).await.unwrap();
+        scene.upstream.until(|h| h.len() == n + 1).await;
+        held.push(wire);
+    }
+    for target in ["/api/v1/pods", "/api/v1/pods?watch=1"] {
+        let reply = scene.ask("one", "GET", target, &[]).await;
+        assert_eq!(reply.code, 429, "{target}: {}", reply.text());
+        assert!(reply.header("retry-after").is_some_and(|v| v.parse::<u32>().is_ok()), "{:?}", reply.headers);
+        let events = scene.ended(&reply).await;
+        assert_eq!(record::code(events.last().unwrap()), 429);
+    }
+    assert_eq!(scene.ask("two", "GET", "/api/v1/pods", &[]).await.code, 200);
+    // Room is given back by whoever leaves.
+    held.clear();
+    timeout(Duration::from_secs(10), async {
+        while scene.ask("one", "GET", "/api/v1/pods", &[]).await.code != 200 {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await
+    .unwrap();
+}
+
+/// Invented groups, resources and methods do not fill the metrics.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn metrics_do_not_grow_with_what_callers_invent() {
+    let scene =
+        Scene::new("can all * * *\npaths all * *\n", |_| vec![Act::answer("404 Not Found", "{}")]).await;
+    let mut wire = scene.wire("all").await;
+    for n in 0..3_000 {
+        wire.send(scene.head("all", "GET", &format!("/apis/g{n}.example/v{n}/r{n}/x/s{n}"), &[]))
+            .await
+            .unwrap();
+        assert_eq!(wire.reply("GET").await.code, 404);
+    }
+    let lines = scene.metrics().await.lines().filter(|l| l.starts_with("apiserver_request_total")).count();
+    assert!(lines < 2_500, "{lines} series");
+}
+
+/// Certificates are renewed by a swap of symbolic links, as mounted secrets are: new connections get the new one, old
+/// ones go on.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_renewed_certificate_serves_new_connections() {
+    let scene =
+        scene(|_| vec![Act::say("HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n"), Act::Listen]).await;
+    let folder = &scene.folder;
+    let pair = |version: &str, chain: &str, key: &str| {
+        fs::create_dir(folder.0.join(version)).unwrap();
+        folder.put(&format!("{version}/server.crt"), chain);
+        folder.put(&format!("{version}/server.key"), key);
+    };
+    let read = |name: &str| fs::read_to_string(folder.0.join(name)).unwrap();
+    pair("v1", &read("server.crt"), &read("server.key"));
+    let renewed = scene.world.server();
+    pair("v2", &renewed.chain, &renewed.key);
+    std::os::unix::fs::symlink("v1", folder.0.join("..data")).unwrap();
+    for name in ["server.crt", "server.key"] {
+        std::os::unix::fs::symlink(format!("..data/{name}"), folder.0.join("link")).unwrap();
+        fs::rename(folder.0.join("link"), folder.0.join(name)).unwrap();
+    }
+    let mut old = scene.wire("alice").await;
+    old.send(scene.head("alice", "GET", "/api/v1/pods?watch=1", &[])).await.unwrap();
+    assert_eq!(old.head().await.code, 200);
+    assert_eq!(scene.gate.reloader().check_now().await, Look::Same);
+    std::os::unix::fs::symlink("v2", folder.0.join("..tmp")).unwrap();
+    fs::rename(folder.0.join("..tmp"), folder.0.join("..data")).unwrap();
+    let look = scene.gate.reloader().check_now().await;
+    assert!(!matches!(look, Look::Refused(_) | Look::Moving), "{look:?}");
+    let new = scene.wire("alice").await;
+    assert_ne!(new.certificate(), old.certificate());
+    assert_eq!(scene.gate.gateway().streams().list().len(), 1, "the watch was ended by the renewal");
+}
+
+/// Connections that say nothing take places, but only so many, and give them back.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn connections_are_bounded() {
+    let options = Options { listen: ", maxConnections: 8", ..Options::default() };
+    let scene = Scene::with(RIGHTS, options, |_| vec![Act::answer("200 OK", LIST)]).await;
+    let mut idle = Vec::new();
+    for _ in 0..8 {
+        idle.push(scene.wire("alice").await);
+    }
+    let tls = Tls::new(&scene.ca(), None, "http/1.1");
+    let ninth = Wire::open(scene.address(), &tls);
+    tokio::pin!(ninth);
+    assert!(timeout(Duration::from_millis(200), &mut ninth).await.is_err(), "a ninth connection was served");
+    idle.pop();
+    let mut ninth = ninth.await.unwrap();
+    ninth.send(scene.head("alice", "GET", "/api/v1/pods", &[])).await.unwrap();
+    assert_eq!(ninth.reply("GET").await.code, 200);
 }

@@ -134,6 +134,11 @@ impl Wire {
         self.io.get_ref().1.alpn_protocol()
     }
 
+    /// The server's certificate, DER.
+    pub(crate) fn certificate(&self) -> Vec<u8> {
+        self.io.get_ref().1.peer_certificates().unwrap()[0].to_vec()
+    }
+
     /// Sends bytes.
     pub(crate) async fn send(&mut self, bytes: impl AsRef<[u8]>) -> io::Result<()> {
         timeout(PATIENCE, async {

@@ -159,13 +159,15 @@ impl Scene {
         self.record.events(&id, crate::conformance::record::ended).await
     }
 
+    /// What `/metrics` says.
+    pub(crate) async fn metrics(&self) -> String {
+        let request = b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n";
+        raw::plain(self.gate.admin().unwrap(), request).await
+    }
+
     /// A metric's value, all its series together.
     pub(crate) async fn metric(&self, name: &str) -> f64 {
-        let text = raw::plain(
-            self.gate.admin().unwrap(),
-            b"GET /metrics HTTP/1.1\r\nHost: x\r\nConnection: close\r\n\r\n",
-        )
-        .await;
+        let text = self.metrics().await;
         let lines = text.lines().filter(|l| l.starts_with(name) && !l.starts_with('#'));
         lines.filter_map(|l| l.rsplit(' ').next()?.parse::<f64>().ok()).sum()
     }
@@ -178,6 +180,8 @@ pub(crate) struct Options {
     pub(crate) anonymous: bool,
     /// More keys for the section `listen`.
     pub(crate) listen: &'static str,
+    /// More sections.
+    pub(crate) more: &'static str,
 }
 
 /// A gate in front of `upstream`, with everything it needs written into `folder`.
@@ -198,7 +202,7 @@ fn write(folder: &Folder, world: &World, upstream: SocketAddr, options: &Options
     folder.put("gate.token", "gatelog-token");
     let rules = json!({"apiVersion": "v1", "kind": "List", "items": world.objects()});
     folder.put("rbac.yaml", &rules.to_string());
-    let Options { anonymous, listen } = options;
+    let Options { anonymous, listen, more } = options;
     folder.put(
         "gatelog.yaml",
         &format!(
@@ -210,6 +214,7 @@ authentication: {{clientCAFile: ca.crt, tokenAuthFile: tokens.csv, anonymous: {{
 authorization: {{rbac: {{files: [rbac.yaml]}}}}
 audit: {{policy: everything, dir: audit}}
 admin: {{address: '127.0.0.1:0'}}
+{more}
 "
         ),
     );

@@ -11,6 +11,7 @@ use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
     sync::watch,
+    task::{AbortHandle, JoinSet},
     time::timeout,
 };
 use tokio_rustls::{
@@ -90,11 +91,33 @@ pub(crate) struct Upstream {
     pub(crate) addr: SocketAddr,
     heard: Arc<Mutex<Vec<Heard>>>,
     changed: watch::Sender<u64>,
+    accepting: Arc<Mutex<Option<AbortHandle>>>,
 }
 
 impl Upstream {
     /// Listens; `script` decides what each request gets.
     pub(crate) async fn start(ca: &Ca, script: impl Fn(&Heard) -> Vec<Act> + Send + Sync + 'static) -> Self {
+        Self::at((Ipv4Addr::LOCALHOST, 0).into(), ca, script).await
+    }
+
+    /// Goes away: nobody listens any more, and the open connections are cut.
+    pub(crate) fn stop(&self) {
+        if let Some(accepting) = self.accepting.lock().unwrap().take() {
+            accepting.abort();
+        }
+    }
+
+    /// From now on `gone` stops this one.
+    pub(crate) fn replaces(self, gone: &Self) {
+        *gone.accepting.lock().unwrap() = self.accepting.lock().unwrap().take();
+    }
+
+    /// Listens on a given address.
+    pub(crate) async fn at(
+        addr: SocketAddr,
+        ca: &Ca,
+        script: impl Fn(&Heard) -> Vec<Act> + Send + Sync + 'static,
+    ) -> Self {
         let pair = ca.server(&["127.0.0.1"]).unwrap();
         let identity = Identity { chain: pair.certificates(), key: pair.key };
         let provider = Arc::new(tokio_rustls::rustls::crypto::aws_lc_rs::default_provider());
@@ -108,23 +131,26 @@ impl Upstream {
             .unwrap();
         config.alpn_protocols = vec![b"http/1.1".to_vec()];
         let acceptor = TlsAcceptor::from(Arc::new(config));
-        let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).await.unwrap();
+        let listener = TcpListener::bind(addr).await.unwrap();
         let upstream = Self {
             addr: listener.local_addr().unwrap(),
             heard: Arc::default(),
             changed: watch::Sender::new(0),
+            accepting: Arc::default(),
         };
         let (me, script): (_, Arc<Script>) = (upstream.clone(), Arc::new(script));
-        tokio::spawn(async move {
+        let accepting = tokio::spawn(async move {
+            let mut connections = JoinSet::new();
             while let Ok((tcp, _)) = listener.accept().await {
                 let (acceptor, me, script) = (acceptor.clone(), me.clone(), script.clone());
-                tokio::spawn(async move {
+                connections.spawn(async move {
                     if let Ok(io) = acceptor.accept(tcp).await {
                         me.serve(io, &*script).await;
                     }
                 });
             }
         });
+        *upstream.accepting.lock().unwrap() = Some(accepting.abort_handle());
         upstream
     }
 
