@@ -119,9 +119,9 @@ impl Drop for Held {
 
 impl Inbound {
     /// Reads the body whole when `whole`, else wraps it for passing on. A declared length over the cap is refused
-    /// before a byte is read.
+    /// before a byte is read and leaves `body` where it is.
     pub async fn read(
-        body: Incoming,
+        body: &mut Option<Incoming>,
         headers: &HeaderMap,
         whole: bool,
         reading: Reading,
@@ -136,6 +136,7 @@ impl Inbound {
         {
             return Err(BadBody::TooLarge(limit));
         }
+        let Some(body) = body.take() else { return Ok(Self::Stream(Outbound::empty())) };
         if whole && !body.is_end_stream() {
             return Box::pin(Whole::read(body, declared, &reading, budget)).await.map(Self::Whole);
         }
@@ -206,6 +207,24 @@ impl Whole {
         Ok(Self { bytes: pieces.map_or(first, BytesMut::freeze), held })
     }
 }
+
+/// Reads off what is on its way of a body that nobody wants. A caller that is answered in the middle of its own sentence gets a
+/// stream reset behind the answer, and some (curl 7) then lose the answer.
+pub async fn drain(body: Option<Incoming>) {
+    let Some(mut body) = body.filter(|body| !body.is_end_stream()) else { return };
+    let _ = timeout(DRAIN_TIME, async {
+        let mut left = DRAIN_BYTES;
+        while let Some(Ok(frame)) = body.frame().await {
+            let Some(rest) = left.checked_sub(frame.data_ref().map_or(0, Bytes::len)) else { return };
+            left = rest;
+        }
+    })
+    .await;
+}
+
+/// What [`drain`] waits for: a body of ordinary size, already under way.
+const DRAIN_TIME: Duration = Duration::from_millis(250);
+const DRAIN_BYTES: usize = 1 << 20;
 
 /// A request body as hyper sends it upstream. An error in it resets the upstream request.
 #[derive(Debug)]

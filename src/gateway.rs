@@ -9,7 +9,7 @@ use crate::{
     audit::{Audit, End, Trail},
     authn::{Authenticated, Authn, Conn},
     authz::{Authz, Permit},
-    body::{Budget, Inbound, Reading},
+    body::{self, Budget, Inbound, Reading},
     forward::{Answered, Caller, Forward, Wanted, upgrade},
     headers,
     identity::User,
@@ -132,7 +132,8 @@ pub struct Gateway {
 #[derive(Debug)]
 struct Came {
     head: Parts,
-    body: Incoming,
+    /// Taken when it is read.
+    body: Option<Incoming>,
     caller: OnUpgrade,
 }
 
@@ -213,7 +214,7 @@ impl Gateway {
         let switching = head.headers.contains_key(header::UPGRADE) && head.version < Version::HTTP_2;
         let way = Way::open(self, client, &head);
         let audit_id = way.trail.audit_id().clone();
-        let mut wrapped = pin!(self.wrap(Came { head, body, caller }, way));
+        let mut wrapped = pin!(self.wrap(Came { head, body: Some(body), caller }, way));
         // A panic ends its request, not the other requests of the connection; the trail it unwinds records it.
         let caught =
             std::future::poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| wrapped.as_mut().poll(cx))) {
@@ -229,9 +230,9 @@ impl Gateway {
         if head_only { answer::head_only(response) } else { response }
     }
 
-    async fn wrap(&self, came: Came, mut way: Box<Way>) -> Response<Answer> {
+    async fn wrap(&self, mut came: Came, mut way: Box<Way>) -> Response<Answer> {
         let snapshot = self.snapshot();
-        match self.handle(&snapshot, came, &mut way).await {
+        match self.handle(&snapshot, &mut came, &mut way).await {
             Ok(Open { response, slot, lease }) => {
                 let (mut head, source) = response.into_parts();
                 let switched = head.headers.get(header::UPGRADE).filter(|_| head.status == 101).cloned();
@@ -249,16 +250,19 @@ impl Gateway {
             Err(failure) => {
                 let status = failure.status();
                 way.refuse(&failure, &status);
+                if came.head.version == Version::HTTP_2 {
+                    body::drain(came.body).await;
+                }
                 answer::refused(&status, &failure, way)
             }
         }
     }
 
     /// The way of a request.
-    async fn handle(&self, s: &Snapshot, came: Came, way: &mut Way) -> Result<Open, Failure> {
-        let Came { mut head, body, caller } = came;
-        let asked = self.parse(&head, way)?;
-        let switch = upgrade_asked(&head, &asked);
+    async fn handle(&self, s: &Snapshot, came: &mut Came, way: &mut Way) -> Result<Open, Failure> {
+        let Came { head, body, caller } = came;
+        let asked = self.parse(head, way)?;
+        let switch = upgrade_asked(head, &asked);
         let proven = s.authn.authenticate(&way.client.conn, &mut head.headers, &asked).await?;
         way.proven(&proven);
         way.trail.begin(&proven, &asked)?;
@@ -267,7 +271,7 @@ impl Gateway {
         let kind = if asked.info.is_long_running() { Kind::Stream } else { Kind::Request };
         let slot = self.limits.admit(who.effective(), kind)?;
         let permit = s.authz.authorize(who, asked, switch.is_some())?;
-        way.permitted(&permit, &head);
+        way.permitted(&permit, head);
         check_protocol(switch.as_ref())?;
         let reading = self.reading(&permit, way);
         let body =
@@ -281,9 +285,9 @@ impl Gateway {
         way.received = body.passed();
         let forwarded_for = way.client.forwarded_for(&head.headers);
         let caller = Caller {
-            headers: head.headers,
+            headers: std::mem::take(&mut head.headers),
             body,
-            upgrade: switch.map(|protocol| Wanted { caller, protocol }),
+            upgrade: switch.map(|protocol| Wanted { caller: caller.clone(), protocol }),
             audit_id: way.trail.audit_id(),
             forwarded_for,
         };
