@@ -1,5 +1,6 @@
 //! The demo's API server by itself, driven by real kubectl and by a plain HTTP client: what the gate's tests build on.
 
+use super::kubectl::minor;
 use gatelog::demo::{
     apiserver::{ApiServer, Caller, Options, tls},
     fault::Fault,
@@ -171,7 +172,7 @@ async fn kubectl_works() {
             ("admin", "label configmap made a=b", true, "labeled"),
             ("admin", "annotate configmap made a=b", true, "annotated"),
             ("admin", "patch configmap made -p {\"data\":{\"y\":\"2\"}}", true, "patched"),
-            ("admin", "patch configmap made --type=json -p [{\"op\":\"remove\",\"path\":\"/data/none\"}]", false, "the server rejected our request"),
+            ("admin", "patch configmap made --type=json -p [{\"op\":\"remove\",\"path\":\"/data/none\"}]", false, "request"),
             ("admin", "get configmap made -o jsonpath={.data}", true, "\"y\":\"2\""),
             ("admin", "replace -f APP", true, "replaced"),
             ("admin", "expose deployment app --port=80", true, "exposed"),
@@ -196,7 +197,12 @@ async fn kubectl_works() {
             ("viewer", "get secrets -n shop", false, "cannot list resource \"secrets\""),
             ("viewer", "get pods --as=admin", false, "cannot impersonate resource \"users\""),
         ].into_iter().map(|(user, line, ok, text)| (user, at(line), ok, text)).collect();
-        let rows: Vec<_> = rows.iter().map(|(u, l, ok, t)| (*u, l.as_str(), *ok, *t)).collect();
+        // Up to 1.28 it reads OpenAPI v2 as protobuf, has no strict fields, and asks for reviews of versions that are gone.
+        let new = ["explain", "create -f", "auth whoami"];
+        let old = minor(&kubectl) <= 28;
+        let fits = |line: &str| !(old && new.iter().any(|start| line.starts_with(start)));
+        let rows: Vec<_> =
+            rows.iter().map(|(u, l, ok, t)| (*u, l.as_str(), *ok, *t)).filter(|(_, l, ..)| fits(l)).collect();
         demo.rows(&kubectl, &rows).await;
         demo.end().await;
     }

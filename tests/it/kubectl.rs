@@ -33,7 +33,7 @@ fn suffix(kubectl: &Path) -> String {
 }
 
 /// 33 for `kubectl.1.33`, or by asking it.
-fn minor(kubectl: &Path) -> u32 {
+pub(crate) fn minor(kubectl: &Path) -> u32 {
     let name = kubectl.file_name().unwrap().to_string_lossy().into_owned();
     let from_name = name.strip_prefix("kubectl.1.").and_then(|m| m.parse().ok());
     from_name.unwrap_or_else(|| {
