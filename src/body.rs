@@ -12,7 +12,7 @@ use std::{
     future::Future,
     pin::Pin,
     sync::{
-        Arc,
+        Arc, OnceLock,
         atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
     task::{Context, Poll, ready},
@@ -57,7 +57,7 @@ pub enum Inbound {
 #[derive(Debug)]
 pub struct Whole {
     bytes: Bytes,
-    held: Held,
+    _held: Held,
 }
 
 /// Why a request body cannot be passed on.
@@ -155,8 +155,10 @@ impl Inbound {
     pub fn into_outbound(self) -> Outbound {
         match self {
             Self::Whole(whole) => {
-                let passed = AtomicU64::new(whole.bytes.len() as u64);
-                Outbound { from: From::Whole(Some(whole)), passed: Some(Arc::new(passed)) }
+                let passage =
+                    Passage { bytes: AtomicU64::new(whole.bytes.len() as u64), ..Passage::default() };
+                let whole = Some(whole).filter(|whole| !whole.bytes.is_empty());
+                Outbound { from: From::Whole(whole), passage: Some(Arc::new(passage)) }
             }
             Self::Stream(outbound) => outbound,
         }
@@ -195,7 +197,7 @@ impl Whole {
             match &mut pieces {
                 None if first.is_empty() => first = data,
                 None => {
-                    let room = declared.unwrap_or(0).clamp(total, limit.min(1 << 20)) as usize;
+                    let room = declared.unwrap_or(0).min(MOST_AHEAD).max(total) as usize;
                     let mut joined = BytesMut::with_capacity(room);
                     joined.extend_from_slice(&first);
                     joined.extend_from_slice(&data);
@@ -204,7 +206,7 @@ impl Whole {
                 Some(joined) => joined.extend_from_slice(&data),
             }
         }
-        Ok(Self { bytes: pieces.map_or(first, BytesMut::freeze), held })
+        Ok(Self { bytes: pieces.map_or(first, BytesMut::freeze), _held: held })
     }
 }
 
@@ -226,11 +228,37 @@ pub async fn drain(body: Option<Incoming>) {
 const DRAIN_TIME: Duration = Duration::from_millis(250);
 const DRAIN_BYTES: usize = 1 << 20;
 
+/// Room made for a body before it has come, in bytes, whatever its length is said to be.
+const MOST_AHEAD: u64 = 1 << 20;
+
+/// A body read whole goes upstream in pieces of so many bytes, so that what the upstream does not take stays here and
+/// on the budget, and does not pile up in its connection.
+const PIECE: usize = 64 << 10;
+
 /// A request body as hyper sends it upstream. An error in it resets the upstream request.
 #[derive(Debug)]
 pub struct Outbound {
     from: From,
-    passed: Option<Arc<AtomicU64>>,
+    passage: Option<Arc<Passage>>,
+}
+
+/// How a body fares, also after it has gone.
+#[derive(Debug, Default)]
+pub struct Passage {
+    bytes: AtomicU64,
+    bad: OnceLock<BadBody>,
+}
+
+impl Passage {
+    /// How many bytes have been passed on so far.
+    pub fn bytes(&self) -> u64 {
+        self.bytes.load(Relaxed)
+    }
+
+    /// Why it could not be passed on to its end. An HTTP/2 connection only tells that the request was reset.
+    pub fn bad(&self) -> Option<&BadBody> {
+        self.bad.get()
+    }
 }
 
 #[derive(Debug)]
@@ -243,7 +271,7 @@ enum From {
 impl Outbound {
     /// No body.
     pub fn empty() -> Self {
-        Self { from: From::Nothing, passed: None }
+        Self { from: From::Nothing, passage: None }
     }
 
     fn streaming(body: Incoming, reading: &Reading) -> Self {
@@ -252,12 +280,12 @@ impl Outbound {
             return Self::empty();
         }
         let from = From::Stream { body, left: limit, limit, idle: reading.idle, silence: None };
-        Self { from, passed: Some(Arc::default()) }
+        Self { from, passage: Some(Arc::default()) }
     }
 
-    /// How many bytes have been passed on so far, to be read whenever, also after the body has gone; None for no body.
-    pub fn passed(&self) -> Option<Arc<AtomicU64>> {
-        self.passed.clone()
+    /// How it fares, to be asked whenever; None for no body.
+    pub fn passage(&self) -> Option<Arc<Passage>> {
+        self.passage.clone()
     }
 
     /// A second copy for another attempt; only a body that holds nothing of the caller's connection can be sent twice.
@@ -269,24 +297,19 @@ impl Outbound {
     }
 }
 
-impl Body for Outbound {
-    type Data = Bytes;
-    type Error = BadBody;
-
-    fn poll_frame(
-        mut self: Pin<&mut Self>,
-        cx: &mut Context<'_>,
-    ) -> Poll<Option<Result<Frame<Bytes>, BadBody>>> {
-        let this = &mut *self;
-        match &mut this.from {
-            From::Nothing => Poll::Ready(None),
-            From::Whole(whole) => Poll::Ready(whole.take().map(|whole| {
-                // The allowance goes back as soon as hyper has the bytes; its own windows bound what follows.
-                let Whole { bytes, held } = whole;
-                drop(held);
-                Ok(Frame::data(bytes))
-            })),
-            From::Stream { body, left, limit, idle, silence } => loop {
+impl From {
+    fn poll(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, BadBody>>> {
+        match self {
+            Self::Nothing => Poll::Ready(None),
+            Self::Whole(whole) => {
+                let Some(rest) = whole else { return Poll::Ready(None) };
+                let piece = rest.bytes.split_to(rest.bytes.len().min(PIECE));
+                if rest.bytes.is_empty() {
+                    *whole = None;
+                }
+                Poll::Ready(Some(Ok(piece)))
+            }
+            Self::Stream { body, left, limit, idle, silence } => loop {
                 let Poll::Ready(frame) = Pin::new(&mut *body).poll_frame(cx) else {
                     let timer = silence.get_or_insert_with(|| Box::pin(sleep(*idle)));
                     ready!(timer.as_mut().poll(cx));
@@ -300,12 +323,33 @@ impl Body for Outbound {
                     return Poll::Ready(Some(Err(BadBody::TooLarge(*limit))));
                 };
                 *left = rest;
-                if let Some(passed) = &this.passed {
-                    passed.fetch_add(data.len() as u64, Relaxed);
-                }
-                return Poll::Ready(Some(Ok(Frame::data(data))));
+                return Poll::Ready(Some(Ok(data)));
             },
         }
+    }
+}
+
+impl Body for Outbound {
+    type Data = Bytes;
+    type Error = BadBody;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, BadBody>>> {
+        let this = &mut *self;
+        let polled = ready!(this.from.poll(cx));
+        if let Some(passage) = &this.passage {
+            match &polled {
+                // Those of a body read whole have been counted.
+                Some(Ok(data)) if matches!(this.from, From::Stream { .. }) => {
+                    passage.bytes.fetch_add(data.len() as u64, Relaxed);
+                }
+                Some(Err(bad)) => drop(passage.bad.set(bad.clone())),
+                _ => {}
+            }
+        }
+        Poll::Ready(polled.map(|piece| piece.map(Frame::data)))
     }
 
     fn is_end_stream(&self) -> bool {
@@ -338,5 +382,21 @@ mod tests {
         assert_eq!(budget.left(), 2);
         drop(held);
         assert_eq!(budget.left(), 10);
+    }
+
+    #[tokio::test]
+    async fn a_whole_body_stays_on_the_budget_until_its_last_piece_is_taken() {
+        let length = 2 * PIECE + 1;
+        let budget = Budget::new(length);
+        let mut held = Held::new(&budget);
+        held.grow(length).unwrap();
+        let whole = Whole { bytes: vec![7; length].into(), _held: held };
+        let mut body = Inbound::Whole(whole).into_outbound();
+        let mut taken = Vec::new();
+        while let Some(frame) = body.frame().await {
+            taken.push((frame.unwrap().into_data().unwrap().len(), budget.left()));
+        }
+        assert_eq!(taken, [(PIECE, 0), (PIECE, 0), (1, length)]);
+        assert_eq!(body.passage().unwrap().bytes(), length as u64);
     }
 }

@@ -8,7 +8,7 @@ pub mod upgrade;
 use crate::{
     audit::Kept,
     authz::Permit,
-    body::{BadBody, Outbound},
+    body::{BadBody, Outbound, Passage},
     headers,
 };
 use endpoint::Endpoint;
@@ -162,6 +162,7 @@ impl Forward {
             Ok(request)
         };
         let target = permit.asked().target.path_and_query();
+        let passage = body.passage();
         let Some(wanted) = upgrade else {
             return self
                 .send_plain(body, || {
@@ -169,7 +170,8 @@ impl Forward {
                     *request.uri_mut() = self.absolute(target);
                     Ok(request)
                 })
-                .await;
+                .await
+                .map_err(blamed(passage));
         };
         let mut request = head()?.map(|_| body);
         *request.uri_mut() = Uri::from(target.clone());
@@ -177,7 +179,7 @@ impl Forward {
         headers.insert(header::HOST, self.endpoint().host_header().clone());
         headers.insert(header::CONNECTION, HeaderValue::from_static("Upgrade"));
         headers.insert(header::UPGRADE, wanted.protocol.clone());
-        Box::pin(upgrade::send(&self.pool, request, wanted)).await
+        Box::pin(upgrade::send(&self.pool, request, wanted)).await.map_err(blamed(passage))
     }
 
     /// Tries again only what cannot have been done: never sent, or refused unprocessed and without a body.
@@ -228,5 +230,13 @@ impl Forward {
             headers.insert(header::AUTHORIZATION, bearer);
         }
         Ok(())
+    }
+}
+
+/// When the caller's body is at fault, the upstream is not, whatever became of the request.
+fn blamed(passage: Option<Arc<Passage>>) -> impl FnOnce(NoAnswer) -> NoAnswer {
+    move |error| match passage.as_ref().and_then(|passage| passage.bad()) {
+        Some(bad) => NoAnswer::Body(bad.clone()),
+        None => error,
     }
 }

@@ -9,7 +9,7 @@ use crate::{
     audit::{Audit, End, Trail},
     authn::{Authenticated, Authn, Conn},
     authz::{Authz, Permit},
-    body::{self, Budget, Inbound, Reading},
+    body::{self, Budget, Inbound, Passage, Reading},
     forward::{Answered, Caller, Forward, Wanted, upgrade},
     headers,
     identity::User,
@@ -36,13 +36,13 @@ use std::{
     pin::pin,
     sync::{
         Arc,
-        atomic::{AtomicU64, AtomicUsize, Ordering::Relaxed},
+        atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
     },
     task::Poll,
     time::{Duration, Instant, SystemTime},
 };
 use tokio::{
-    sync::Notify,
+    sync::{Notify, OwnedSemaphorePermit},
     time::{Timeout, timeout_at},
 };
 
@@ -70,6 +70,8 @@ pub struct Client {
     address: HeaderValue,
     open: AtomicUsize,
     answered: AtomicU64,
+    cut: AtomicBool,
+    _place: Option<OwnedSemaphorePermit>,
 }
 
 impl Client {
@@ -85,7 +87,24 @@ impl Client {
             close: Notify::new(),
             open: AtomicUsize::new(0),
             answered: AtomicU64::new(0),
+            cut: AtomicBool::new(false),
+            _place: None,
         }
+    }
+
+    /// Holds the connection's place until the last of its requests, which over HTTP/2 may outlive it, has been recorded.
+    pub(crate) fn holding(self, place: OwnedSemaphorePermit) -> Self {
+        Self { _place: Some(place), ..self }
+    }
+
+    /// The gate cuts the connection off with everything on it.
+    pub(crate) fn cut(&self) {
+        self.cut.store(true, Relaxed);
+    }
+
+    /// Who ended what did not come to its end.
+    fn left(&self) -> Reason {
+        if self.cut.load(Relaxed) { SHUTTING_DOWN.into() } else { "the caller left".into() }
     }
 
     /// `X-Forwarded-For` as the upstream gets it: a stranger cannot put addresses into the upstream's own record.
@@ -161,10 +180,11 @@ pub(crate) struct Way {
     series: Option<Arc<Series>>,
     running: Option<Running>,
     code: u16,
-    received: Option<Arc<AtomicU64>>,
+    received: Option<Arc<Passage>>,
     warning: Option<&'static str>,
     upstream: Option<Duration>,
     refusal: Option<String>,
+    over: bool,
 }
 
 impl Gateway {
@@ -282,7 +302,7 @@ impl Gateway {
         let kept = by(way.deadline, way.trail.kept()).await??;
         let lease = matches!(kind, Kind::Stream).then(|| self.lease(&permit, way, switch.is_some()));
         let body = body.into_outbound();
-        way.received = body.passed();
+        way.received = body.passage();
         let forwarded_for = way.client.forwarded_for(&head.headers);
         let caller = Caller {
             headers: std::mem::take(&mut head.headers),
@@ -292,7 +312,11 @@ impl Gateway {
             forwarded_for,
         };
         let sent = Instant::now();
-        let answered = by(way.deadline, s.forward.send(permit, kept, caller)).await;
+        let answered = tokio::select! {
+            biased;
+            answered = by(way.deadline, s.forward.send(permit, kept, caller)) => answered,
+            reason = ended(lease.as_ref()) => return Err(Failure::Ended(reason)),
+        };
         way.answered(sent.elapsed());
         Ok(Open { response: answered??.into(), slot, lease })
     }
@@ -346,6 +370,14 @@ fn check_protocol(switch: Option<&HeaderValue>) -> Result<(), Failure> {
     }
 }
 
+/// Somebody ends the stream by name before the upstream has answered.
+async fn ended(lease: Option<&Lease>) -> Reason {
+    match lease {
+        Some(lease) => lease.ended().await,
+        None => std::future::pending().await,
+    }
+}
+
 /// Within the request's time. The work is held once, so that a request stays small.
 fn by<W: Future>(deadline: Option<tokio::time::Instant>, work: W) -> Timeout<W> {
     timeout_at(deadline.unwrap_or_else(|| tokio::time::Instant::now() + FOREVER), work)
@@ -354,8 +386,14 @@ fn by<W: Future>(deadline: Option<tokio::time::Instant>, work: W) -> Timeout<W> 
 /// Longer than any stream.
 const FOREVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 
+/// Why the gate ends what is under way when it leaves.
+pub(crate) const SHUTTING_DOWN: &str = "the gate is shutting down";
+
 impl Drop for Way {
     fn drop(&mut self) {
+        if !self.over {
+            self.abandoned();
+        }
         self.client.answered.fetch_add(1, Relaxed);
         self.client.open.fetch_sub(1, Relaxed);
     }
@@ -393,11 +431,24 @@ impl Way {
             warning: None,
             upstream: None,
             refusal: None,
+            over: false,
         })
+    }
+
+    /// Nobody waits for the answer any more: told as kube-apiserver does, with code 0.
+    fn abandoned(&mut self) {
+        let why = if std::thread::panicking() { "panic".into() } else { self.client.left() };
+        let elapsed = self.started.elapsed();
+        let received = self.received.as_ref().map_or(0, |passage| passage.bytes());
+        log::access(&self.line(0, received, elapsed, Some(&why)));
+        self.trail.annotate("gatelog.dev/end", why.into_owned());
+        let series = self.series.take().unwrap_or_else(|| self.metrics.refused(&self.method));
+        series.finish(self.code, elapsed);
     }
 
     /// The request's last event, its metrics, its line in the access log.
     fn end(mut self: Box<Self>, sent: u64, received: u64, why: Option<Reason>) {
+        self.over = true;
         let elapsed = self.started.elapsed();
         let why = why.map(Reason::into_owned);
         log::access(&self.line(sent, received, elapsed, why.as_deref()));

@@ -10,15 +10,16 @@ pub mod tls;
 use crate::{
     audit::{self, Audit, policy::Policy},
     config,
-    gateway::Gateway,
+    gateway::{Gateway, SHUTTING_DOWN},
     limits::Limits,
     reload::{self, Reloader},
+    sockets,
     telemetry::{
         Health, Metrics, admin,
         health::{Scope, State},
     },
 };
-use listener::Listener;
+use listener::{Listener, Phase};
 use prometheus::Registry;
 use std::{
     io,
@@ -30,7 +31,7 @@ use tokio::{
     net::TcpListener,
     sync::{Semaphore, watch},
     task::JoinHandle,
-    time::{interval, sleep, timeout_at},
+    time::{interval, sleep, timeout, timeout_at},
 };
 
 pub use listener::Config as ListenerConfig;
@@ -60,7 +61,7 @@ pub struct Gate {
     health: Arc<Health>,
     config: Config,
     serving: State,
-    draining: watch::Sender<bool>,
+    phase: watch::Sender<Phase>,
     places: Arc<Semaphore>,
     tasks: Vec<JoinHandle<()>>,
 }
@@ -116,7 +117,7 @@ pub async fn start(config: config::Config) -> Result<Gate, StartError> {
     let server = config.server.clone();
     let tcp = listen(server.address).await?;
     let address = local(&tcp, server.address)?;
-    let (draining, drain) = watch::channel(false);
+    let phase = watch::Sender::new(Phase::Serving);
     let places = Arc::new(Semaphore::new(server.listener.max_connections));
     let listener = Listener {
         tcp,
@@ -126,7 +127,7 @@ pub async fn start(config: config::Config) -> Result<Gate, StartError> {
     };
     let reloader = Arc::new(Reloader::new(config, gateway.clone(), loaded));
     let mut tasks = vec![
-        tokio::spawn(listener.run(drain.clone())),
+        tokio::spawn(listener.run(phase.subscribe())),
         tokio::spawn(probe(gateway.clone(), health.state("upstream", Scope::Ready))),
         tokio::spawn(reloader.clone().run()),
     ];
@@ -145,11 +146,14 @@ pub async fn start(config: config::Config) -> Result<Gate, StartError> {
     });
     let serving = health.state("shutdown", Scope::Stopping);
     serving.ok();
-    Ok(Gate { address, admin, gateway, reloader, health, config: server, serving, draining, places, tasks })
+    Ok(Gate { address, admin, gateway, reloader, health, config: server, serving, phase, places, tasks })
 }
 
 async fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
-    TcpListener::bind(address).await.map_err(|source| StartError::Listen { address, source })
+    let at = |source| StartError::Listen { address, source };
+    let tcp = TcpListener::bind(address).await.map_err(at)?;
+    sockets::keep_alive(&tcp).map_err(at)?;
+    Ok(tcp)
 }
 
 fn local(tcp: &TcpListener, address: SocketAddr) -> Result<SocketAddr, StartError> {
@@ -202,21 +206,24 @@ impl Gate {
         self.serving.failed("shutting down");
         tracing::info!(delay = ?self.config.shutdown_delay, grace = ?self.config.shutdown_grace, "draining");
         sleep(self.config.shutdown_delay).await;
-        self.draining.send_replace(true);
+        self.phase.send_replace(Phase::Draining);
         let grace = tokio::time::Instant::now() + self.config.shutdown_grace;
         let all = u32::try_from(self.config.listener.max_connections).unwrap_or(u32::MAX);
         let gone = async {
             self.end_watches().await;
-            // A connection gives its place back when it ends; a tunnel leaves its connection but not the registry.
-            let _places = self.places.acquire_many(all).await;
-            self.no_streams().await;
+            // A place is given back when the connection and everything that came over it have ended.
+            while timeout(STRAGGLERS, self.places.acquire_many(all)).await.is_err() {
+                // Opened by requests that were on their way when the connection was told to end.
+                self.gateway.streams().end_where(|held| !held.tunnel, &SHUTTING_DOWN.into());
+            }
         };
         if timeout_at(grace, gone).await.is_err() {
-            let cut = self.gateway.streams().end_where(|_| true, &"the gate is shutting down".into());
+            let cut = self.gateway.streams().end_where(|_| true, &SHUTTING_DOWN.into());
             tracing::warn!(streams = cut, "the grace period is over");
-            let last = tokio::time::Instant::now() + LAST_WORDS;
-            let _ = timeout_at(last, self.places.acquire_many(all)).await;
-            let _ = timeout_at(last, self.no_streams()).await;
+            if timeout(LAST_WORDS, self.places.acquire_many(all)).await.is_err() {
+                self.phase.send_replace(Phase::Cut);
+                let _ = timeout(LAST_WORDS, self.places.acquire_many(all)).await;
+            }
         }
         self.tasks.iter().for_each(JoinHandle::abort);
         let audit = self.gateway.audit().clone();
@@ -231,20 +238,24 @@ impl Gate {
         let begun = Instant::now();
         for slice in watches.chunks(WATCHES_A_SECOND / 20) {
             for id in slice {
-                streams.end(*id, "the gate is shutting down".into());
+                streams.end(*id, SHUTTING_DOWN.into());
             }
             if begun.elapsed() < self.config.shutdown_grace / 2 {
                 sleep(Duration::from_millis(50)).await;
             }
         }
     }
+}
 
-    async fn no_streams(&self) {
-        while !self.gateway.streams().is_empty() {
-            sleep(Duration::from_millis(10)).await;
-        }
+/// Nothing goes on in the background of a gate that is gone.
+impl Drop for Gate {
+    fn drop(&mut self) {
+        self.tasks.iter().for_each(JoinHandle::abort);
     }
 }
 
-/// For what was cut at the end of the grace period to write its last event.
-const LAST_WORDS: Duration = Duration::from_secs(1);
+/// How often streams that opened while the gate drains are looked for.
+const STRAGGLERS: Duration = Duration::from_millis(100);
+
+/// For what was ended at the end of the grace period to end in order, and again for what was cut to be recorded.
+const LAST_WORDS: Duration = Duration::from_millis(500);

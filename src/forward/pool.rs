@@ -3,7 +3,10 @@
 //! HTTP/1.1 connections, one request at a time on each.
 
 use super::{Config, NoAnswer, endpoint::Endpoint};
-use crate::body::{BadBody, Outbound};
+use crate::{
+    body::{BadBody, Outbound},
+    sockets,
+};
 use arc_swap::ArcSwap;
 use http::{Request, Response, Uri, Version, header};
 use hyper::{
@@ -23,7 +26,7 @@ use std::{
             Ordering::{AcqRel, Relaxed},
         },
     },
-    time::Duration,
+    time::{Duration, Instant},
 };
 use tokio::{net::TcpStream, time::timeout};
 use tokio_rustls::{TlsConnector, client::TlsStream};
@@ -32,9 +35,11 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 const PING_EVERY: Duration = Duration::from_secs(30);
 const PING_ANSWER: Duration = Duration::from_secs(15);
 
-/// Flow-control windows measured to carry a 1 MB list without waiting for an update.
+/// A flow-control window measured to carry a 1 MB list without waiting for an update. A connection's own is as large as those of
+/// its streams together: what a caller who reads slowly leaves in one must not hold up the others' answers.
 const STREAM_WINDOW: u32 = 1 << 20;
-const CONNECTION_WINDOW: u32 = 4 << 20;
+/// The largest there is (RFC 9113 section 6.9.1).
+const LARGEST_WINDOW: u32 = i32::MAX as u32;
 const FRAME: u32 = 64 << 10;
 
 /// Idle HTTP/1.1 connections kept for an upstream without HTTP/2.
@@ -51,8 +56,8 @@ struct Shared {
     endpoint: Arc<Endpoint>,
     config: Config,
     connections: ArcSwap<Vec<Arc<Connection>>>,
-    /// Held while one connection is opened for all who wait for it.
-    opening: tokio::sync::Mutex<()>,
+    /// Held while one connection is opened for all who wait for it; says how the last attempt failed.
+    opening: tokio::sync::Mutex<Option<Failed>>,
     /// Somebody already opens one ahead of need.
     ahead: AtomicBool,
     /// The upstream chose HTTP/1.1.
@@ -169,23 +174,40 @@ impl Shared {
         if self.http1.load(Relaxed) {
             return Ok(None);
         }
-        let _one_at_a_time = self.opening.lock().await;
+        let asked = Instant::now();
+        let mut last = self.opening.lock().await;
         if let Some(place) = self.least_loaded() {
             return Ok(Some(place));
         }
-        Ok(self.open().await?.map(|connection| take(&connection)))
+        // Who has waited for an attempt that failed does not make another one, else a silent upstream would be found out by each
+        // in turn.
+        if let Some(failed) = last.as_ref().filter(|failed| failed.at > asked) {
+            let source = io::Error::new(failed.kind, failed.text.clone());
+            return Err(NoAnswer::Connect { upstream: self.endpoint.authority().to_string(), source });
+        }
+        let opened = self.open().await;
+        *last = match &opened {
+            Err(NoAnswer::Connect { source, .. }) => {
+                Some(Failed { at: Instant::now(), kind: source.kind(), text: source.to_string() })
+            }
+            _ => None,
+        };
+        Ok(opened?.map(|connection| take(&connection)))
     }
 
     fn least_loaded(self: &Arc<Self>) -> Option<Place> {
         let connections = self.connections.load();
-        let alive = connections.iter().filter(|connection| !connection.sender.is_closed());
-        let (connection, open) = alive
+        let mut count = 0;
+        let (connection, open) = connections
+            .iter()
+            .filter(|connection| !connection.sender.is_closed())
+            .inspect(|_| count += 1)
             .map(|connection| (connection, connection.open.load(Relaxed)))
             .min_by_key(|(_, open)| *open)?;
         let limit = connection.allowed.load(Relaxed).min(self.config.streams_per_connection);
         // From three quarters on a further connection is opened, so that nobody waits for its handshake; with as many
         // connections as there may be, h2 itself queues what exceeds the upstream's limit.
-        if open >= limit - limit / 4 && connections.len() < self.config.max_connections {
+        if open >= limit - limit / 4 && count < self.config.max_connections {
             if open >= limit {
                 return None;
             }
@@ -218,7 +240,7 @@ impl Shared {
         let (sender, mut driver) = http2::Builder::new(TokioExecutor::new())
             .timer(TokioTimer::new())
             .initial_stream_window_size(STREAM_WINDOW)
-            .initial_connection_window_size(CONNECTION_WINDOW)
+            .initial_connection_window_size(self.connection_window())
             .max_frame_size(FRAME)
             .max_header_list_size(1 << 20)
             .keep_alive_interval(PING_EVERY)
@@ -251,11 +273,26 @@ impl Shared {
         Ok(Some(connection))
     }
 
+    fn connection_window(&self) -> u32 {
+        let streams = u32::try_from(self.config.streams_per_connection).unwrap_or(u32::MAX);
+        STREAM_WINDOW.saturating_mul(streams).min(LARGEST_WINDOW)
+    }
+
+    /// A connection that takes a request now. One whose last request is still being sent, though it has been answered, is left
+    /// where it is.
+    fn idle_http1(&self) -> Option<http1::SendRequest<Outbound>> {
+        let mut idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner);
+        idle.retain(|sender| !sender.is_closed());
+        let at = idle.iter().rposition(http1::SendRequest::is_ready)?;
+        Some(idle.swap_remove(at))
+    }
+
     async fn dial(&self, alpn: Alpn) -> Result<TlsStream<TcpStream>, NoAnswer> {
         let endpoint = &self.endpoint;
         let connect = async {
             let tcp = TcpStream::connect(endpoint.address()).await?;
             tcp.set_nodelay(true)?;
+            sockets::keep_alive(&tcp)?;
             let tls = match alpn {
                 Alpn::Http2 => endpoint.tls(),
                 Alpn::Http1 => endpoint.tls_http1(),
@@ -285,18 +322,23 @@ impl Shared {
         if let Some(target) = request.uri().path_and_query().cloned() {
             *request.uri_mut() = Uri::from(target);
         }
-        let mut sender = loop {
-            let idle = self.idle.lock().unwrap_or_else(PoisonError::into_inner).pop();
-            let Some(mut sender) = idle else { break self.connect_http1().await.map_err(Lost::Broken)? };
-            if sender.ready().await.is_ok() {
-                break sender;
-            }
+        let mut sender = match self.idle_http1() {
+            Some(sender) => sender,
+            None => self.connect_http1().await.map_err(Lost::Broken)?,
         };
         match sender.try_send_request(request).await {
             Ok(response) => Ok((response, Place(Taken::Http1(Some(sender), self.clone())))),
             Err(error) => Err(lost(error)),
         }
     }
+}
+
+/// What was wrong at the last attempt to connect, for everybody who waited for it.
+#[derive(Debug)]
+struct Failed {
+    at: Instant,
+    kind: io::ErrorKind,
+    text: String,
 }
 
 #[derive(Clone, Copy)]

@@ -41,10 +41,10 @@ pub struct Flow {
     pub to_caller: AtomicU64,
 }
 
-/// The protocol the caller asks to switch to: `Connection` names `upgrade` and `Upgrade` says what to. HTTP/2 has no
-/// upgrades.
+/// The protocol the caller asks to switch to: `Connection` names `upgrade` and `Upgrade` says what to. HTTP/1.0 and
+/// HTTP/2 have no upgrades.
 pub fn asked(request: &http::request::Parts) -> Option<HeaderValue> {
-    if request.version > http::Version::HTTP_11 {
+    if request.version != http::Version::HTTP_11 {
         return None;
     }
     let named = request.headers.get_all(header::CONNECTION).iter().any(|value| {

@@ -48,6 +48,7 @@ pub struct Answer {
 struct Rest {
     way: Box<Way>,
     sent: u64,
+    expected: Option<u64>,
     tee: bool,
     events: Events,
     ending: Option<Reason>,
@@ -81,7 +82,9 @@ pub(super) fn open(
 ) -> Response<Answer> {
     let events = if lease.is_some() { Events::of(&head.headers) } else { Events::Anywhere };
     let tee = way.trail.wants_response();
-    let rest = Rest { way, sent: 0, tee, events, ending: None, timer: None, lease, _slot: Some(slot) };
+    let expected = head.headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse().ok());
+    let rest =
+        Rest { way, sent: 0, expected, tee, events, ending: None, timer: None, lease, _slot: Some(slot) };
     let answer = match source {
         Source::Tunnel(tunnel) => {
             tokio::spawn(rest.tunnel(tunnel));
@@ -190,7 +193,8 @@ impl Body for Answer {
                 Poll::Ready(Some(Ok(frame))) => {
                     let Ok(data) = frame.into_data() else { continue };
                     let data = rest.pass(data);
-                    if body.is_end_stream() {
+                    // hyper asks for no more than the length that was declared, and the upstream may tell its end later.
+                    if body.is_end_stream() || rest.expected == Some(rest.sent) {
                         this.finish(None);
                     }
                     return Poll::Ready(Some(Ok(Frame::data(data))));
@@ -222,7 +226,10 @@ impl Body for Answer {
 
 impl Drop for Answer {
     fn drop(&mut self) {
-        self.finish(Some("the caller left".into()));
+        if let Some(rest) = self.rest.take() {
+            let left = rest.way.client.left();
+            rest.finish(Some(left));
+        }
     }
 }
 
@@ -263,7 +270,7 @@ impl Rest {
     }
 
     fn finish(self, why: Option<Reason>) {
-        let received = self.way.received.as_ref().map_or(0, |passed| passed.load(Relaxed));
+        let received = self.way.received.as_ref().map_or(0, |passage| passage.bytes());
         self.way.end(self.sent, received, why);
     }
 

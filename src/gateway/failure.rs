@@ -9,6 +9,7 @@ use crate::{
     limits::Exceeded,
     request::BadRequest,
     status::Status,
+    streams::Reason,
     telemetry::metrics::{Authentication, Authorization, Metrics},
 };
 use http::HeaderValue;
@@ -44,6 +45,9 @@ pub enum Failure {
     /// The request's time is up: 504.
     #[error("the request's time was up")]
     Late(#[from] Elapsed),
+    /// Ended by name before the upstream had answered: 503.
+    #[error("ended before it was answered: {0}")]
+    Ended(Reason),
     /// No usable answer from the upstream: 503, 502 or 500.
     #[error("{0}")]
     NoAnswer(#[from] NoAnswer),
@@ -92,6 +96,7 @@ impl Failure {
                 "the audit record cannot be kept at the moment, so the request was not forwarded",
                 None,
             ),
+            Self::Ended(reason) => Status::unavailable(reason.clone(), Some(1)),
             Self::NoAnswer(NoAnswer::Connect { .. }) => {
                 Status::unavailable("the upstream API server cannot be reached", Some(1))
             }
@@ -132,6 +137,7 @@ impl Failure {
             }
             Self::Exceeded(exceeded) => metrics.limited(exceeded.label()),
             Self::Body(BadBody::NoBudget) => metrics.limited("buffered-bodies"),
+            Self::Ended(reason) => trail.annotate("gatelog.dev/end", reason.to_string()),
             Self::NoAnswer(answer) => metrics.upstream_error(answer.label()),
             _ => {}
         }

@@ -14,6 +14,7 @@ use hyper::{
 use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
 use std::{
     convert::Infallible,
+    error::Error as _,
     future::Future,
     io,
     net::SocketAddr,
@@ -74,6 +75,22 @@ const ERROR_RESETS: usize = 256;
 const PING_EVERY: Duration = Duration::from_secs(30);
 const PING_ANSWER: Duration = Duration::from_secs(15);
 
+/// How far the gate is on its way out.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Phase {
+    Serving,
+    /// No new connections; the old ones end when they are idle.
+    Draining,
+    /// Nothing more is waited for.
+    Cut,
+}
+
+impl Phase {
+    fn leaving(&self) -> bool {
+        *self != Self::Serving
+    }
+}
+
 /// The accepting side of the gate.
 #[derive(Debug)]
 pub(super) struct Listener {
@@ -84,19 +101,19 @@ pub(super) struct Listener {
 }
 
 impl Listener {
-    /// Accepts until `draining` turns true; connections live on by themselves and drain by the same signal.
-    pub(super) async fn run(self, mut draining: watch::Receiver<bool>) {
+    /// Accepts while serving; connections live on by themselves and drain by the same signal.
+    pub(super) async fn run(self, mut phase: watch::Receiver<Phase>) {
         let metrics = self.gateway.metrics().clone();
         loop {
             let place = tokio::select! {
-                _ = draining.wait_for(|drain| *drain) => return,
+                _ = phase.wait_for(Phase::leaving) => return,
                 place = self.places.clone().acquire_owned() => match place {
                     Ok(place) => place,
                     Err(_) => return,
                 },
             };
             let accepted = tokio::select! {
-                _ = draining.wait_for(|drain| *drain) => return,
+                _ = phase.wait_for(Phase::leaving) => return,
                 accepted = self.tcp.accept() => accepted,
             };
             match accepted {
@@ -104,11 +121,10 @@ impl Listener {
                     let connection = Connection {
                         gateway: self.gateway.clone(),
                         config: self.config.clone(),
-                        draining: draining.clone(),
+                        phase: phase.clone(),
                         peer,
-                        _place: place,
                     };
-                    tokio::spawn(connection.serve(tcp, metrics.clone()));
+                    tokio::spawn(connection.serve(tcp, place, metrics.clone()));
                 }
                 Err(error) => {
                     // Out of file descriptors, most likely: trying again at once would only spin.
@@ -123,16 +139,20 @@ impl Listener {
 struct Connection {
     gateway: Arc<Gateway>,
     config: Arc<Config>,
-    draining: watch::Receiver<bool>,
+    phase: watch::Receiver<Phase>,
     peer: SocketAddr,
-    _place: OwnedSemaphorePermit,
 }
 
 impl Connection {
-    async fn serve(self, tcp: TcpStream, metrics: Arc<Metrics>) {
+    async fn serve(self, tcp: TcpStream, place: OwnedSemaphorePermit, metrics: Arc<Metrics>) {
         let _counted = Counted::new(&metrics);
-        match timeout(self.config.handshake_timeout, self.handshake(tcp)).await {
-            Ok(Ok(Some(tls))) => self.speak(tls, &metrics).await,
+        let mut phase = self.phase.clone();
+        let shaken = tokio::select! {
+            shaken = timeout(self.config.handshake_timeout, self.handshake(tcp)) => shaken,
+            _ = phase.wait_for(Phase::leaving) => return,
+        };
+        match shaken {
+            Ok(Ok(Some(tls))) => self.speak(tls, place, &metrics).await,
             Ok(Ok(None)) => metrics.malformed.inc(),
             Ok(Err(error)) => {
                 metrics.tls_handshake_errors.inc();
@@ -161,13 +181,13 @@ impl Connection {
         TlsAcceptor::from(tls).accept(tcp).await.map(Some)
     }
 
-    async fn speak(self, tls: TlsStream<TcpStream>, metrics: &Metrics) {
+    async fn speak(self, tls: TlsStream<TcpStream>, place: OwnedSemaphorePermit, metrics: &Metrics) {
         let session = tls.get_ref().1;
         let http2 = session.alpn_protocol() == Some(b"h2");
         let certificates = session.peer_certificates().unwrap_or_default();
         let conn = Conn::new(self.peer, certificates.iter().map(|c| c.clone().into_owned()).collect());
         let trusted = self.gateway.audit().trusts(self.peer.ip());
-        let client = Arc::new(Client::new(conn, trusted));
+        let client = Arc::new(Client::new(conn, trusted).holding(place));
         let served = (self.gateway.clone(), client.clone());
         let service = service_fn(move |request: Request<Incoming>| {
             let (gateway, client) = served.clone();
@@ -189,7 +209,7 @@ impl Connection {
         };
         if let Err(error) = ended {
             // What hyper answers or refuses by itself never becomes a request of ours.
-            if error.is_parse() {
+            if error.is_parse() || broke_http2(&error) {
                 metrics.malformed.inc();
             }
             tracing::debug!(peer = %self.peer, %error, "connection ended");
@@ -234,13 +254,17 @@ impl Connection {
     where
         C: Future<Output = hyper::Result<()>>,
     {
-        let mut draining = self.draining.clone();
+        let (mut phase, mut cut) = (self.phase.clone(), self.phase.clone());
         let mut asked = false;
         let mut idle = client.idle();
         loop {
             tokio::select! {
                 ended = conn.as_mut() => return ended,
-                _ = draining.wait_for(|drain| *drain), if !asked => {}
+                _ = cut.wait_for(|phase| *phase == Phase::Cut) => {
+                    client.cut();
+                    return Ok(());
+                }
+                _ = phase.wait_for(Phase::leaving), if !asked => {}
                 () = client.close.notified(), if !asked => {}
                 () = sleep(self.config.idle_timeout), if !asked => {
                     let before = std::mem::replace(&mut idle, client.idle());
@@ -253,6 +277,12 @@ impl Connection {
             asked = true;
         }
     }
+}
+
+/// Whether the caller broke HTTP/2's rules so that the connection had to be ended.
+fn broke_http2(error: &hyper::Error) -> bool {
+    let h2 = error.source().and_then(|source| source.downcast_ref::<h2::Error>());
+    h2.is_some_and(|h2| h2.is_library() && h2.is_go_away() && h2.reason() != Some(h2::Reason::NO_ERROR))
 }
 
 /// Counts a connection while it lives.
