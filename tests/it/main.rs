@@ -15,6 +15,8 @@ mod demo;
 mod demo_api;
 mod deploy;
 mod docs;
+#[cfg(feature = "demo")]
+mod drain;
 mod frames;
 mod golden;
 mod golden_audit;
@@ -22,7 +24,17 @@ mod golden_audit;
 mod harness;
 #[cfg(feature = "demo")]
 mod kubectl;
+#[cfg(feature = "demo")]
+mod limits;
+#[cfg(feature = "demo")]
+mod plane;
 mod raw;
+#[cfg(feature = "demo")]
+mod reload_live;
 mod rooms;
 mod scene;
+#[cfg(feature = "demo")]
+mod streams;
 mod upstream;
+#[cfg(feature = "demo")]
+mod upstreams;
