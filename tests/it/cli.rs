@@ -57,6 +57,7 @@ fn every_subcommand_has_help() {
         (&["kubeconfig", "--help"], "Usage: gatelog kubeconfig [OPTIONS] --server <URL>"),
         (&["audit", "--help"], "Usage: gatelog audit <COMMAND>"),
         (&["audit", "show", "--help"], "Usage: gatelog audit show [OPTIONS] <DIR>"),
+        (&["demo", "--help"], "Usage: gatelog demo [OPTIONS]"),
         (&["help", "serve"], "Usage: gatelog serve"),
         (&["--version"], concat!("gatelog ", env!("CARGO_PKG_VERSION"))),
     ] {

@@ -286,8 +286,10 @@ fn some_things_have_one_place() {
         if words(code).any(|w| w == "anyhow") && room != "cli" {
             breaches.push(format!("src/{name}: anyhow belongs in the command line"));
         }
-        if words(code).any(|w| w == "unsafe") {
-            breaches.push(format!("src/{name}: unsafe"));
+        for banned in ["unsafe", "todo", "unimplemented"] {
+            if words(code).any(|w| w == banned) {
+                breaches.push(format!("src/{name}: {banned}"));
+            }
         }
         let bodies = paths(code, "hyper").iter().any(|p| p.first().is_some_and(|s| s == "body"));
         if bodies
