@@ -20,8 +20,8 @@ pub mod status;
 
 pub mod body;
 pub mod pem;
-pub mod streams;
 mod sockets;
+pub mod streams;
 
 pub mod audit;
 pub mod authn;
