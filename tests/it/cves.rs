@@ -400,7 +400,7 @@ async fn cve_2025_8671_made_you_reset_ends_the_connection() {
     let mut flood = Vec::new();
     for n in 0..4_000u32 {
         flood.extend(frames::frame(HEADERS, END_STREAM | END_HEADERS, 1 + 2 * n, &block));
-        flood.extend(frames::frame(WINDOW_UPDATE, 0, 1 + 2 * n, &0u32.to_be_bytes()));
+        flood.extend(frames::frame(WINDOW_UPDATE, 0, 1 + 2 * n, &0x7fff_ffffu32.to_be_bytes()));
     }
     let _ = h2.wire.send(flood).await;
     ends(&mut h2).await;
@@ -442,6 +442,9 @@ async fn rustsec_2026_0258_empty_data_frames_do_not_go_on_for_ever() {
     still_serves(&scene).await;
 }
 
+/// RFC 9113 section 7.
+const ENHANCE_YOUR_CALM: u32 = 11;
+
 /// The connection is ended by the gate, with a GOAWAY if it had time for one.
 async fn ends(h2: &mut Http2) {
     let mut last = None;
@@ -450,7 +453,7 @@ async fn ends(h2: &mut Http2) {
     }
     assert!(h2.wire.closes().await, "the connection goes on");
     if let Some(away) = last.filter(|f| f.kind == GOAWAY) {
-        assert_ne!(frames::error_code(&away), Some(0), "the connection was ended for another reason");
+        assert_eq!(frames::error_code(&away), Some(ENHANCE_YOUR_CALM), "ended for another reason");
     }
 }
 
