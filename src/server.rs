@@ -76,12 +76,12 @@ pub enum StartError {
     #[error("audit: {0}")]
     Audit(#[from] crate::audit::Error),
     /// An address cannot be listened on.
-    #[error("cannot listen on {address}: {source}")]
+    #[error("cannot listen on {address}: {error}")]
     Listen {
         /// Which address.
         address: SocketAddr,
         /// Why.
-        source: io::Error,
+        error: io::Error,
     },
     /// Two metrics of one name: a defect.
     #[error("metrics: {0}")]
@@ -150,14 +150,14 @@ pub async fn start(config: config::Config) -> Result<Gate, StartError> {
 }
 
 async fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {
-    let at = |source| StartError::Listen { address, source };
+    let at = |error| StartError::Listen { address, error };
     let tcp = TcpListener::bind(address).await.map_err(at)?;
     sockets::keep_alive(&tcp).map_err(at)?;
     Ok(tcp)
 }
 
 fn local(tcp: &TcpListener, address: SocketAddr) -> Result<SocketAddr, StartError> {
-    tcp.local_addr().map_err(|source| StartError::Listen { address, source })
+    tcp.local_addr().map_err(|error| StartError::Listen { address, error })
 }
 
 /// Keeps a connection to the upstream and says in `/readyz` whether there is one.
