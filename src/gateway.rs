@@ -71,6 +71,10 @@ pub struct Client {
     open: AtomicUsize,
     answered: AtomicU64,
     cut: AtomicBool,
+    late: AtomicBool,
+    /// Turns at every look for overdue requests; those with a deadline that began in an even and in an odd turn.
+    turn: AtomicUsize,
+    bounded: [AtomicUsize; 2],
     _place: Option<OwnedSemaphorePermit>,
 }
 
@@ -88,6 +92,9 @@ impl Client {
             open: AtomicUsize::new(0),
             answered: AtomicU64::new(0),
             cut: AtomicBool::new(false),
+            late: AtomicBool::new(false),
+            turn: AtomicUsize::new(0),
+            bounded: Default::default(),
             _place: None,
         }
     }
@@ -104,7 +111,31 @@ impl Client {
 
     /// Who ended what did not come to its end.
     fn left(&self) -> Reason {
-        if self.cut.load(Relaxed) { SHUTTING_DOWN.into() } else { "the caller left".into() }
+        match () {
+            () if self.cut.load(Relaxed) => SHUTTING_DOWN.into(),
+            () if self.late.load(Relaxed) => "deadline".into(),
+            () => "the caller left".into(),
+        }
+    }
+
+    /// A request with a deadline begins, in the turn that is returned.
+    fn begin_bounded(&self) -> usize {
+        let turn = self.turn.load(Relaxed) % 2;
+        self.bounded[turn].fetch_add(1, Relaxed);
+        turn
+    }
+
+    /// Whether a request with a deadline is still under way that was so at the last look. The looks are further apart than
+    /// any deadline, so its caller has stopped reading.
+    pub(crate) fn overdue(&self) -> bool {
+        let turn = self.turn.load(Relaxed);
+        let overdue = self.bounded[(turn + 1) % 2].load(Relaxed) > 0;
+        if overdue {
+            self.late.store(true, Relaxed);
+        } else {
+            self.turn.store(turn + 1, Relaxed);
+        }
+        overdue
     }
 
     /// `X-Forwarded-For` as the upstream gets it: a stranger cannot put addresses into the upstream's own record.
@@ -173,6 +204,7 @@ pub(crate) struct Way {
     method: Method,
     target: Option<PathAndQuery>,
     deadline: Option<tokio::time::Instant>,
+    bounded: Option<usize>,
     user: Option<Arc<User>>,
     impersonated: Option<Arc<User>>,
     verb: &'static str,
@@ -328,6 +360,7 @@ impl Gateway {
         let asked = Asked::parse(head)?;
         way.verb = asked.info.verb().as_str();
         way.deadline = asked.timeout.map(|timeout| (way.started + timeout).into());
+        way.bounded = asked.timeout.map(|_| way.client.begin_bounded());
         Ok(asked)
     }
 
@@ -394,6 +427,9 @@ impl Drop for Way {
         if !self.over {
             self.abandoned();
         }
+        if let Some(turn) = self.bounded {
+            self.client.bounded[turn].fetch_sub(1, Relaxed);
+        }
         self.client.answered.fetch_add(1, Relaxed);
         self.client.open.fetch_sub(1, Relaxed);
     }
@@ -420,6 +456,7 @@ impl Way {
             method: head.method.clone(),
             target: head.uri.path_and_query().cloned(),
             deadline: None,
+            bounded: None,
             user: None,
             impersonated: None,
             verb: "",
@@ -512,5 +549,25 @@ impl Way {
         failure.record(&mut self.trail, &self.metrics);
         self.trail.refused(status);
         self.refusal = Some(failure.to_string());
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_request_is_overdue_at_the_second_look_after_it_began() {
+        let client = Client::new(Conn::new(([127, 0, 0, 1], 1).into(), Vec::new()), false);
+        assert!(!client.overdue());
+        let turn = client.begin_bounded();
+        assert!(!client.overdue(), "it may have begun a moment ago");
+        let other = client.begin_bounded();
+        assert!(client.overdue());
+        assert_eq!(client.left(), "deadline");
+        client.bounded[turn].fetch_sub(1, Relaxed);
+        assert!(!client.overdue(), "the other one began later");
+        client.bounded[other].fetch_sub(1, Relaxed);
+        assert!(!client.overdue() && !client.overdue());
     }
 }

@@ -227,7 +227,9 @@ impl Gate {
         }
         self.tasks.iter().for_each(JoinHandle::abort);
         let audit = self.gateway.audit().clone();
-        let _ = tokio::task::spawn_blocking(move || audit.shutdown()).await;
+        if let Ok(Err(error)) = tokio::task::spawn_blocking(move || audit.shutdown()).await {
+            tracing::error!(%error, "the record is not complete");
+        }
     }
 
     /// Over half of the grace period at most.

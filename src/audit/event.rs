@@ -445,12 +445,14 @@ impl Event<'_> {
 pub struct Addresses {
     claimed: Vec<IpAddr>,
     peer: IpAddr,
+    nearest: IpAddr,
 }
 
 impl Addresses {
     /// The connection only: nobody in front is trusted.
     pub fn peer(peer: IpAddr) -> Self {
-        Self { claimed: Vec::new(), peer: peer.to_canonical() }
+        let peer = peer.to_canonical();
+        Self { claimed: Vec::new(), peer, nearest: peer }
     }
 
     /// What a trusted `peer` says in the first `X-Forwarded-For` and `X-Real-Ip`, as kube-apiserver reads them.
@@ -462,24 +464,29 @@ impl Addresses {
         let parse = |text: &str| text.trim().parse::<IpAddr>().ok().map(|ip| ip.to_canonical());
         let mut claimed: Vec<_> = forwarded_for
             .and_then(|v| v.to_str().ok())
-            .map(|v| v.split(',').filter_map(parse).take(MOST_ADDRESSES).collect())
+            .map(|v| v.split(',').filter_map(parse).collect())
             .unwrap_or_default();
-        if let Some(ip) = real_ip.and_then(|v| v.to_str().ok()).and_then(parse)
+        // The last ones are those that proxies wrote.
+        claimed.drain(..claimed.len().saturating_sub(MOST_ADDRESSES));
+        let seen = claimed.last().copied();
+        let real_ip = real_ip.and_then(|v| v.to_str().ok()).and_then(parse);
+        if let Some(ip) = real_ip
             && !claimed.contains(&ip)
         {
             claimed.push(ip);
         }
+        let nearest = seen.or(real_ip).unwrap_or(peer.to_canonical());
         let peer = peer.to_canonical();
         if claimed.last() == Some(&peer) {
             claimed.pop();
         }
-        Self { claimed, peer }
+        Self { claimed, peer, nearest }
     }
 
     /// The address that answers for the request: what the trusted proxy itself saw, since what stands before that anybody
     /// may have written; else the connection's.
     pub fn nearest(&self) -> IpAddr {
-        self.claimed.last().copied().unwrap_or(self.peer)
+        self.nearest
     }
 
     /// In the order of the event: the first claimed first, the connection's own last.

@@ -220,13 +220,14 @@ impl Journal {
         };
         self.shared.lock().closing = true;
         self.shared.wake.notify_all();
-        let crashed = thread.join().is_err();
+        // A writer that fell says so itself.
+        let _ = thread.join();
         let mut state = self.shared.lock();
         state.closed = true;
-        if crashed {
-            let left = count_lines(&state.buffer);
-            state.lost += left;
-        }
+        // What came after the writer's last look, or what a fallen one left.
+        let left = count_lines(&state.buffer);
+        state.buffer.clear();
+        state.lost += left;
         state.lost
     }
 

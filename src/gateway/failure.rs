@@ -19,7 +19,7 @@ use tokio::time::error::Elapsed;
 #[derive(Debug, thiserror::Error)]
 pub enum Failure {
     /// Not understood in exactly one way: 400.
-    #[error("bad request: {0}")]
+    #[error("bad request: {}", .0.message.split_once(" - ").map_or(&*.0.message, |(what, _query)| what))]
     BadRequest(#[from] BadRequest),
     /// More header lines than allowed: 431.
     #[error("more than {0} header lines")]

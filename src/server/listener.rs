@@ -26,7 +26,7 @@ use tokio::{
     io::AsyncWriteExt,
     net::{TcpListener, TcpStream},
     sync::{OwnedSemaphorePermit, Semaphore, watch},
-    time::{sleep, timeout},
+    time::{Instant, interval, sleep, timeout},
 };
 use tokio_rustls::{TlsAcceptor, server::TlsStream};
 
@@ -71,6 +71,10 @@ const PLAIN_HTTP: &[u8] =
 /// caller's errors (MadeYouReset, CVE-2025-8671) before the connection is ended.
 const PENDING_RESETS: usize = 20;
 const ERROR_RESETS: usize = 256;
+
+/// How often a connection is looked at for requests that outlive their time; longer than that time. A caller who reads nothing
+/// is not noticed otherwise: hyper asks for no more of an answer that it cannot write.
+const OVERDUE: Duration = Duration::from_secs(75);
 
 const PING_EVERY: Duration = Duration::from_secs(30);
 const PING_ANSWER: Duration = Duration::from_secs(15);
@@ -257,6 +261,8 @@ impl Connection {
         let (mut phase, mut cut) = (self.phase.clone(), self.phase.clone());
         let mut asked = false;
         let mut idle = client.idle();
+        let mut idle_timer = pin!(sleep(self.config.idle_timeout));
+        let mut look = interval(OVERDUE);
         loop {
             tokio::select! {
                 ended = conn.as_mut() => return ended,
@@ -266,11 +272,22 @@ impl Connection {
                 }
                 _ = phase.wait_for(Phase::leaving), if !asked => {}
                 () = client.close.notified(), if !asked => {}
-                () = sleep(self.config.idle_timeout), if !asked => {
+                () = &mut idle_timer => {
+                    idle_timer.as_mut().reset(Instant::now() + self.config.idle_timeout);
                     let before = std::mem::replace(&mut idle, client.idle());
                     if idle.is_none() || idle != before {
                         continue;
                     }
+                    // Asked to end and with nothing left to do, it has not: the peer does not take its last answer.
+                    if asked {
+                        return Ok(());
+                    }
+                }
+                _ = look.tick() => {
+                    if client.overdue() {
+                        return Ok(());
+                    }
+                    continue;
                 }
             }
             end(conn.as_mut());

@@ -144,6 +144,7 @@ impl Segments {
             self.begin(now)?;
         }
         let Some(current) = &mut self.current else { return Err(io::ErrorKind::NotFound.into()) };
+        let first = current.size == 0;
         while *done < lines.len() {
             match current.sink.write(&lines[*done..]) {
                 Ok(0) => return Err(io::ErrorKind::WriteZero.into()),
@@ -154,6 +155,10 @@ impl Segments {
                 Err(e) if e.kind() == io::ErrorKind::Interrupted => {}
                 Err(e) => return Err(e),
             }
+        }
+        // Not before: on a failing disk segments would go, and nothing come.
+        if first {
+            self.prune();
         }
         Ok(())
     }
@@ -173,7 +178,10 @@ impl Segments {
 
     /// Leaves the current segment as it is; the next write begins another.
     pub(crate) fn give_up(&mut self) {
-        self.current = None;
+        // An empty one would only push a full one out of its place among the backups.
+        if let Some(empty) = self.current.take().filter(|current| current.size == 0) {
+            let _ = fs::remove_file(empty.path);
+        }
     }
 
     /// Syncs and closes the current segment.
@@ -201,7 +209,6 @@ impl Segments {
         self.number += 1;
         self.latest = latest;
         self.current = Some(Current { sink, path, inode, size: 0, began: now });
-        self.prune();
         Ok(())
     }
 
