@@ -206,7 +206,9 @@ where
 /// The subprotocols without a bearer token; None when nothing is left.
 pub fn without_bearer(protocols: &HeaderValue) -> Option<HeaderValue> {
     let pieces = || protocols.as_bytes().split(|b| *b == b',').map(<[u8]>::trim_ascii);
-    let bearer = |piece: &[u8]| piece.starts_with(BEARER_SUBPROTOCOL.as_bytes());
+    // Anywhere in a piece: Go trims more kinds of space than ASCII has, and no real protocol contains the marker.
+    let marker = BEARER_SUBPROTOCOL.as_bytes();
+    let bearer = |piece: &[u8]| piece.windows(marker.len()).any(|window| window == marker);
     if !pieces().any(bearer) {
         return Some(protocols.clone());
     }

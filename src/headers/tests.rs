@@ -268,3 +268,12 @@ proptest! {
         prop_assert_eq!(survivors(&arrived, &[]), Ok(()));
     }
 }
+
+#[test]
+fn a_bearer_behind_any_kind_of_space_is_taken_out() {
+    for space in [&b""[..], b" ", b"\xc2\xa0", b"\xc2\x85"] {
+        let offered = [b"v4.channel.k8s.io,", space, BEARER_SUBPROTOCOL.as_bytes(), b"dG9r"].concat();
+        let kept = without_bearer(&HeaderValue::from_bytes(&offered).unwrap());
+        assert_eq!(kept.unwrap(), "v4.channel.k8s.io", "{space:?}");
+    }
+}
