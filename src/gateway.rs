@@ -343,6 +343,10 @@ impl Gateway {
             audit_id: way.trail.audit_id(),
             forwarded_for,
         };
+        // A timer is no finer than a millisecond, and a quick answer would be in time for it.
+        if way.deadline.is_some_and(|deadline| deadline <= tokio::time::Instant::now()) {
+            return Err(Failure::Late);
+        }
         let sent = Instant::now();
         let answered = tokio::select! {
             biased;

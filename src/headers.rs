@@ -157,23 +157,6 @@ pub fn for_caller(mut from: HeaderMap) -> HeaderMap {
     to
 }
 
-/// Trailers in either direction: only what is end-to-end and says nothing about the body's length or whereabouts.
-pub fn for_trailers(from: &HeaderMap) -> HeaderMap {
-    let framing = [
-        header::CONTENT_LENGTH,
-        header::CONTENT_TYPE,
-        header::CONTENT_ENCODING,
-        header::CONTENT_RANGE,
-        header::CACHE_CONTROL,
-        header::COOKIE,
-        header::SET_COOKIE,
-    ];
-    from.iter()
-        .filter(|(name, _)| class(name) == Class::EndToEnd && !framing.contains(name))
-        .map(|(name, value)| (name.clone(), value.clone()))
-        .collect()
-}
-
 /// The last look before the wire: the identity headers must be exactly those that the permit set (with the gate's own credential,
 /// if that is a header). An error names one too many or one missing, and is a 500.
 ///

@@ -193,12 +193,6 @@ impl Status {
         Self { nosniff: true, ..Self::new(429, "TooManyRequests", message).retry_after(retry_after) }
     }
 
-    /// 429 while the gate drains.
-    pub fn shutting_down() -> Self {
-        let message = "The apiserver is shutting down, please try again later.";
-        Self { close: true, ..Self::too_many_requests(message, 5) }
-    }
-
     /// 431; the connection cannot be used further.
     pub fn header_too_large() -> Self {
         Self { close: true, ..Self::new(431, "", "431 Request Header Fields Too Large") }
@@ -210,11 +204,6 @@ impl Status {
         let text = format!("Internal error occurred: {message}");
         let details = Details { causes: vec![Cause { message, ..Cause::default() }], ..Details::default() };
         Self { details: Some(Box::new(details)), nosniff: true, ..Self::new(500, "InternalError", text) }
-    }
-
-    /// 502: the upstream answered something that must not be passed on.
-    pub fn bad_gateway(message: impl Into<String>) -> Self {
-        Self { nosniff: true, ..Self::new(502, "InternalError", message) }
     }
 
     /// 503. `retry_after` in seconds; clients retry by themselves when it is given.

@@ -35,9 +35,8 @@ use tokio_rustls::{TlsConnector, client::TlsStream};
 const PING_EVERY: Duration = Duration::from_secs(30);
 const PING_ANSWER: Duration = Duration::from_secs(15);
 
-/// A stream's flow-control window, kube-apiserver's own figure: measured, a 1 MB list costs no more by it than by four times as
-/// much, and what a caller leaves unread is held to it. A connection's window is as large as those of its streams together, so
-/// that one who reads slowly does not hold up the others' answers.
+/// A stream's flow-control window, kube-apiserver's own figure: it bounds what a caller leaves unread. A connection's window is
+/// as large as those of its streams together, so that one who reads slowly does not hold up the others' answers.
 const STREAM_WINDOW: u32 = 256 << 10;
 /// The largest there is (RFC 9113 section 6.9.1).
 const LARGEST_WINDOW: u32 = i32::MAX as u32;

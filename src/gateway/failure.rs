@@ -44,13 +44,19 @@ pub enum Failure {
     Unkept(#[from] Unkept),
     /// The request's time is up: 504.
     #[error("the request's time was up")]
-    Late(#[from] Elapsed),
+    Late,
     /// Ended by name before the upstream had answered: 503.
     #[error("ended before it was answered: {0}")]
     Ended(Reason),
     /// No usable answer from the upstream: 503, 502 or 500.
     #[error("{0}")]
     NoAnswer(#[from] NoAnswer),
+}
+
+impl From<Elapsed> for Failure {
+    fn from(_: Elapsed) -> Self {
+        Self::Late
+    }
 }
 
 impl From<Refused> for Failure {
@@ -90,7 +96,7 @@ impl Failure {
             }
             Self::Body(BadBody::TooLarge(limit))
             | Self::NoAnswer(NoAnswer::Body(BadBody::TooLarge(limit))) => Status::too_large(*limit),
-            Self::Body(BadBody::Late) | Self::Late(_) => Status::timeout(),
+            Self::Body(BadBody::Late) | Self::Late => Status::timeout(),
             Self::Body(bad) | Self::NoAnswer(NoAnswer::Body(bad)) => Status::bad_request(bad.to_string()),
             Self::Unkept(_) => Status::unavailable(
                 "the audit record cannot be kept at the moment, so the request was not forwarded",

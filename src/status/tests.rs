@@ -78,16 +78,11 @@ fn catalogue() {
             Status::too_many_requests("Too many requests, please try again later.", 1),
             r#""message":"Too many requests, please try again later.","reason":"TooManyRequests","details":{"retryAfterSeconds":1},"code":429}"#,
         ),
-        (
-            Status::shutting_down(),
-            r#""message":"The apiserver is shutting down, please try again later.","reason":"TooManyRequests","details":{"retryAfterSeconds":5},"code":429}"#,
-        ),
         (Status::header_too_large(), r#""message":"431 Request Header Fields Too Large","code":431}"#),
         (
             Status::internal("why"),
             r#""message":"Internal error occurred: why","reason":"InternalError","details":{"causes":[{"message":"why"}]},"code":500}"#,
         ),
-        (Status::bad_gateway("why"), r#""message":"why","reason":"InternalError","code":502}"#),
         (Status::unavailable("why", None), r#""message":"why","reason":"ServiceUnavailable","code":503}"#),
         (
             Status::unavailable("why", Some(5)),
@@ -113,7 +108,6 @@ fn what_the_headers_say() {
     assert_eq!(of(forbidden), (true, false, None));
     assert_eq!(of(Status::unauthorized()), (false, false, None));
     assert_eq!(of(Status::no_route()), (false, false, None));
-    assert_eq!(of(Status::shutting_down()), (true, true, Some(5)));
     assert_eq!(of(Status::header_too_large()), (false, true, None));
     assert_eq!(of(Status::unavailable("", Some(1))), (true, false, Some(1)));
 }
