@@ -1,49 +1,58 @@
 //! Who is calling: the union of authenticators, kube-apiserver's outcome algebra, and the proof it hands on.
 //!
 //! Every authenticator says *this is the user*, *no opinion*, or *error*. The first user wins; errors are collected and
-//! stop nobody; anonymous is reached only when nobody had an opinion. Tried in this order: client certificate, bearer
-//! token (of the `Authorization` header), anonymous.
+//! stop nobody; anonymous is reached only when nobody had an opinion. Tried in this order: front proxy, client
+//! certificate, bearer token (of the `Authorization` header, then of the WebSocket subprotocol), anonymous. A bearer token is
+//! looked for in the token file, then among service accounts, then among the issuers of an AuthenticationConfiguration, and at
+//! last others are asked (TokenReview).
 //!
 //! The caller learns nothing but 401; what was tried and why it failed is for the log, and holds no secret.
 
 mod bearer;
+mod cache;
+mod files;
+mod front_proxy;
+mod guard;
+mod jwt;
+mod keys;
+mod metrics;
+mod oidc;
+mod review;
+mod service_account;
 mod token_file;
+mod websocket;
 mod x509;
 
-use crate::{
-    identity::{self, User},
-    pem::File,
-    request::Asked,
-};
+pub use files::{Anonymous, Config, Files, IssuerSettings};
+pub use front_proxy::Config as FrontProxyConfig;
+pub use jwt::key::Algorithm;
+pub use keys::Config as KeysConfig;
+pub use metrics::Metrics;
+pub use review::{Config as ReviewConfig, To as ReviewBy};
+pub use service_account::{Config as ServiceAccountConfig, ReviewTokens};
+
+use crate::{cluster::Cluster, identity::User, request::Asked};
 use base64::{Engine as _, engine::general_purpose::STANDARD as BASE64};
 use bearer::Bearer;
+use cache::{Cache, Opinion};
+use front_proxy::FrontProxy;
+use guard::Guard;
 use http::{
     HeaderMap, HeaderName,
     header::{self, HeaderValue},
 };
+use jwt::Jws;
+use oidc::Oidc;
+use review::Review;
 use rustls::pki_types::CertificateDer;
-use std::{net::SocketAddr, path::PathBuf, sync::Arc, time::SystemTime};
+use service_account::ServiceAccounts;
+use std::{
+    net::SocketAddr,
+    sync::Arc,
+    time::{Duration, SystemTime},
+};
 use token_file::TokenFile;
 use x509::X509;
-
-/// Which authenticators there are.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
-pub struct Config {
-    /// PEM bundle of the CAs whose client certificates are accepted; None: client certificates are not looked at.
-    pub client_ca_file: Option<PathBuf>,
-    /// kube-apiserver's CSV of static tokens.
-    pub token_auth_file: Option<PathBuf>,
-    /// Whether a request without credentials is let on as `system:anonymous`.
-    pub anonymous: bool,
-}
-
-/// What [`Config`] points to, read but not yet understood. Equal files make equal authenticators.
-#[derive(Debug, Clone, PartialEq, Eq, Hash)]
-pub struct Files {
-    client_ca: Option<File>,
-    tokens: Option<File>,
-    anonymous: bool,
-}
 
 /// What the gate knows of a connection: its peer and the client certificates whose possession the handshake proved.
 #[derive(Debug)]
@@ -53,6 +62,7 @@ pub struct Conn {
     /// As presented, leaf first; empty without a client certificate. Nothing about the chain has been judged.
     pub certificates: Vec<CertificateDer<'static>>,
     judged: x509::Cache,
+    judged_as_proxy: x509::Cache,
 }
 
 /// Proof that authentication succeeded; only this module makes one.
@@ -62,27 +72,57 @@ pub struct Authenticated {
     method: Method,
     expires: Option<SystemTime>,
     warning: Option<&'static str>,
+    annotations: Option<Arc<[Annotation]>>,
 }
 
+/// Key and value of an annotation of the audit event.
+pub type Annotation = (&'static str, String);
+
 /// What proved an identity.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Method {
+    FrontProxy,
     X509,
     TokenFile,
+    ServiceAccount,
+    Jwt,
+    TokenReview,
     Anonymous,
 }
 
 /// The authenticators of one snapshot.
 #[derive(Debug)]
 pub struct Authn {
+    front_proxy: Option<FrontProxy>,
     x509: Option<X509>,
     tokens: Option<TokenFile>,
+    service_accounts: Option<ServiceAccounts>,
+    oidc: Option<Arc<Oidc>>,
+    review: Option<Arc<Review>>,
+    /// Identities of tokens that were verified a moment ago.
+    proven: Cache,
     anonymous: Option<Arc<User>>,
+    anonymous_paths: Vec<String>,
+    clusters: Vec<Arc<Cluster>>,
+    shared: Arc<Shared>,
 }
+
+/// What outlives a change of the authenticators.
+#[derive(Debug)]
+pub struct Shared {
+    metrics: Arc<Metrics>,
+    guard: Guard,
+}
+
+/// kube-apiserver's --authentication-token-webhook… has its own; every other verified token is verified again after this.
+const PROVEN_KEPT: Duration = Duration::from_secs(10);
+
+/// Tokens in use at one time.
+const PROVEN: usize = 16_384;
 
 // === errors ===
 
-/// 401. `attempted` is the text of the audit event; `why` is for the log, without secrets.
+/// 401, or 429. `attempted` is the text of the audit event; `why` is for the log, without secrets.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{attempted}")]
 pub struct Unauthenticated {
@@ -92,6 +132,8 @@ pub struct Unauthenticated {
     pub why: String,
     /// A credential was judged and rejected; false: there was none that concerned an authenticator.
     pub rejected: bool,
+    /// Too many attempts from there have failed, this one was not looked at: 429.
+    pub limited: bool,
     /// The text of a `Warning` header (two spaces before the token).
     pub warning: Option<&'static str>,
 }
@@ -111,7 +153,7 @@ pub struct Error {
 impl Conn {
     /// A connection from `peer`, with what it presented in the handshake.
     pub fn new(peer: SocketAddr, certificates: Vec<CertificateDer<'static>>) -> Self {
-        Self { peer, certificates, judged: x509::Cache::default() }
+        Self { peer, certificates, judged: x509::Cache::default(), judged_as_proxy: x509::Cache::default() }
     }
 }
 
@@ -119,7 +161,11 @@ impl Conn {
 
 impl Authenticated {
     fn new(user: Arc<User>, method: Method, expires: Option<SystemTime>) -> Self {
-        Self { user, method, expires, warning: None }
+        Self { user, method, expires, warning: None, annotations: None }
+    }
+
+    fn annotated(self, annotations: Vec<Annotation>) -> Self {
+        Self { annotations: (!annotations.is_empty()).then(|| annotations.into()), ..self }
     }
 
     /// Who it is; `system:authenticated` has been added where Kubernetes adds it.
@@ -141,6 +187,11 @@ impl Authenticated {
     pub fn warning(&self) -> Option<&'static str> {
         self.warning
     }
+
+    /// What kube-apiserver would write into the audit event about this credential.
+    pub fn annotations(&self) -> &[Annotation] {
+        self.annotations.as_deref().unwrap_or_default()
+    }
 }
 
 // === impl Method ===
@@ -148,30 +199,30 @@ impl Authenticated {
 impl Method {
     const fn as_str(self) -> &'static str {
         match self {
+            Self::FrontProxy => "front-proxy",
             Self::X509 => "x509",
             Self::TokenFile => "token-file",
+            Self::ServiceAccount => "service-account",
+            Self::Jwt => "jwt",
+            Self::TokenReview => "token-review",
             Self::Anonymous => "anonymous",
         }
+    }
+}
+
+// === impl Shared ===
+
+impl Shared {
+    /// `failed_attempts`: how many credentials of one source may be rejected in a minute before further ones are not looked
+    /// at any more; None: any number.
+    pub fn new(metrics: Arc<Metrics>, failed_attempts: Option<u32>) -> Arc<Self> {
+        Arc::new(Self { metrics, guard: Guard::new(failed_attempts) })
     }
 }
 
 // === impl Authn ===
 
 impl Authn {
-    /// The authenticators that `files` describe. The second list is what is odd but harmless, a line each; all errors
-    /// are reported, not only the first.
-    pub fn new(files: &Files) -> Result<(Self, Vec<String>), Vec<Error>> {
-        let mut said = Said::default();
-        let x509 = files.client_ca.as_ref().and_then(|file| said.client_ca(file));
-        let tokens = files.tokens.as_ref().and_then(|file| said.token_file(file));
-        let anonymous = if files.anonymous { said.anonymous() } else { None };
-        if said.errors.is_empty() {
-            Ok((Self { x509, tokens, anonymous }, said.warnings))
-        } else {
-            Err(said.errors)
-        }
-    }
-
     /// How many CAs' client certificates are accepted; None when certificates are not looked at.
     pub fn client_cas(&self) -> Option<usize> {
         self.x509.as_ref().map(X509::len)
@@ -182,6 +233,42 @@ impl Authn {
         self.tokens.as_ref().map(TokenFile::len)
     }
 
+    /// The paths that are open to anybody (none: all are); None: nothing is.
+    pub fn anonymous(&self) -> Option<&[String]> {
+        self.anonymous.as_ref().map(|_| &self.anonymous_paths[..])
+    }
+
+    /// Begins to fetch what is fetched in the background, on the current runtime.
+    pub fn start(&self) {
+        if let Some(accounts) = &self.service_accounts {
+            accounts.start();
+        }
+        if let Some(oidc) = &self.oidc {
+            oidc.start();
+        }
+    }
+
+    /// Whose keys are missing, so that tokens of theirs are refused; a line each.
+    pub fn health(&self) -> Result<(), String> {
+        let accounts = self.service_accounts.as_ref().map(|a| ("service accounts".to_owned(), a.health()));
+        let issuers = self.oidc.iter().flat_map(|oidc| oidc.health());
+        let failed: Vec<String> = accounts
+            .into_iter()
+            .chain(issuers)
+            .filter_map(|(who, health)| health.err().map(|why| format!("{who}: {why}")))
+            .collect();
+        if failed.is_empty() { Ok(()) } else { Err(failed.join("; ")) }
+    }
+
+    /// Reads the gate's own tokens again where they stand in files; the errors name those that could not be read.
+    pub fn refresh(&self) -> Result<bool, String> {
+        let mut changed = false;
+        for cluster in &self.clusters {
+            changed |= cluster.endpoint().refresh()?;
+        }
+        Ok(changed)
+    }
+
     /// On success every credential and identity header is gone from `headers` (Impersonate-* stays for `authz::impersonate`).
     pub async fn authenticate(
         &self,
@@ -189,67 +276,172 @@ impl Authn {
         headers: &mut HeaderMap,
         asked: &Asked,
     ) -> Result<Authenticated, Unauthenticated> {
-        match self.prove(conn, headers, SystemTime::now()) {
+        match self.prove(conn, headers, asked.target.path(), SystemTime::now()).await {
             Ok(proven) => {
-                strip(headers);
+                self.strip(headers);
                 Ok(proven)
             }
-            Err(refusal) => Err(Unauthenticated {
-                attempted: attempted(conn, headers, asked.target.query()),
-                why: refusal.why,
-                rejected: refusal.rejected,
-                warning: refusal.warning,
-            }),
+            Err(refusal) => {
+                if refusal.rejected {
+                    self.shared.guard.failed(conn.peer.ip());
+                }
+                Err(Unauthenticated {
+                    attempted: attempted(conn, headers, asked.target.query()),
+                    why: refusal.why,
+                    rejected: refusal.rejected,
+                    limited: refusal.limited,
+                    warning: refusal.warning,
+                })
+            }
         }
     }
 
-    fn prove(&self, conn: &Conn, headers: &HeaderMap, now: SystemTime) -> Result<Authenticated, Refusal> {
-        let mut errors = Vec::new();
-        let mut warning = None;
-        let mut proven = self.certificate(conn, now, &mut errors);
+    async fn prove(
+        &self,
+        conn: &Conn,
+        headers: &HeaderMap,
+        path: &str,
+        now: SystemTime,
+    ) -> Result<Authenticated, Refusal> {
+        let mut tried = Tried::default();
+        let mut proven =
+            self.front_proxy.as_ref().and_then(|p| tried.note(p.authenticate(conn, headers, now)));
+        if proven.is_none() {
+            let x509 = self.x509.as_ref();
+            proven =
+                x509.and_then(|x509| tried.note(x509.authenticate(&conn.certificates, &conn.judged, now)));
+        }
         if proven.is_none() {
             proven = match bearer::find(headers) {
                 Bearer::Nothing => None,
                 Bearer::ExtraSpace => {
-                    warning = Some(bearer::EXTRA_SPACE);
+                    tried.warning = Some(bearer::EXTRA_SPACE);
                     None
                 }
                 Bearer::NotText => {
-                    errors.push("bearer: the Authorization header is not UTF-8".to_owned());
-                    None
+                    tried.note(Err("bearer: the Authorization header is not UTF-8".to_owned()))
                 }
-                Bearer::Token(token) => self.token(token, &mut errors),
+                Bearer::Token(token) => self.token(conn, token, now, &mut tried).await,
             };
         }
-        if proven.is_none() && errors.is_empty() {
+        if proven.is_none() {
+            proven = match websocket::find(headers) {
+                Ok(Some(token)) => self.token(conn, &token, now, &mut tried).await,
+                other => tried.note(other.map(|_| None)),
+            };
+        }
+        if proven.is_none() && tried.errors.is_empty() && self.is_open_to_anybody(path) {
             proven =
                 self.anonymous.as_ref().map(|user| Authenticated::new(user.clone(), Method::Anonymous, None));
         }
         let Some(proven) = proven else {
-            let rejected = !errors.is_empty();
-            let why = if rejected { errors.join("; ") } else { "no credentials".to_owned() };
-            return Err(Refusal { why, rejected, warning });
+            let rejected = !tried.errors.is_empty();
+            let why = if rejected { tried.errors.join("; ") } else { "no credentials".to_owned() };
+            return Err(Refusal { why, rejected, limited: tried.limited, warning: tried.warning });
         };
-        Ok(Authenticated { warning, ..proven })
-    }
-
-    fn certificate(&self, conn: &Conn, now: SystemTime, errors: &mut Vec<String>) -> Option<Authenticated> {
-        match self.x509.as_ref()?.authenticate(&conn.certificates, &conn.judged, now) {
-            Ok(opinion) => opinion,
-            Err(why) => {
-                errors.push(why);
-                None
-            }
-        }
+        Ok(Authenticated { warning: tried.warning, ..proven })
     }
 
     /// Asks everyone who knows bearer tokens. A token that nobody accepts is an error, so that it never ends as anonymous.
-    fn token(&self, token: &str, errors: &mut Vec<String>) -> Option<Authenticated> {
+    async fn token(
+        &self,
+        conn: &Conn,
+        token: &str,
+        now: SystemTime,
+        tried: &mut Tried,
+    ) -> Option<Authenticated> {
         if let Some(user) = self.tokens.as_ref().and_then(|tokens| tokens.find(token)) {
             return Some(Authenticated::new(user.clone(), Method::TokenFile, None));
         }
-        errors.push("bearer: invalid bearer token".to_owned());
-        None
+        let others = self.service_accounts.is_some() || self.oidc.is_some() || self.review.is_some();
+        let mut opinion = Ok(None);
+        if others {
+            opinion = match self.proven.get(token) {
+                Some(known) => known,
+                None if self.shared.guard.allows(conn.peer.ip()) => {
+                    self.proven.get_or(token, self.judge(token, now)).await
+                }
+                None => {
+                    tried.limited = true;
+                    Err("too many attempts from this source have failed, this one was not looked at"
+                        .to_owned())
+                }
+            };
+        }
+        let none = || Err("invalid bearer token".to_owned());
+        tried.note(opinion.and_then(|known| known.map_or_else(none, |known| Ok(Some(known)))).map_err(bearer))
+    }
+
+    /// What everyone says of a token that is in no file, and for how long that holds.
+    async fn judge(&self, token: &str, now: SystemTime) -> (Opinion, Duration) {
+        let mut errors = Vec::new();
+        let mut note = |opinion: Opinion| {
+            opinion.unwrap_or_else(|why| {
+                errors.push(why);
+                None
+            })
+        };
+        let mut proven = None;
+        match Jws::parse(token) {
+            Ok(Some(jws)) => {
+                if let Some(accounts) = &self.service_accounts {
+                    proven = note(accounts.authenticate(&jws, token, now).await);
+                }
+                if let (None, Some(oidc)) = (&proven, &self.oidc) {
+                    proven = note(oidc.authenticate(&jws, now).await);
+                }
+            }
+            Ok(None) => {}
+            Err(why) => {
+                note(Err(why));
+            }
+        }
+        if let (None, Some(review)) = (&proven, &self.review) {
+            proven = note(review.authenticate(token).await);
+        }
+        match proven {
+            Some(proven) => (Ok(Some(proven)), PROVEN_KEPT),
+            None if errors.is_empty() => (Ok(None), Duration::ZERO),
+            None => (Err(errors.join("; ")), Duration::ZERO),
+        }
+    }
+
+    fn is_open_to_anybody(&self, path: &str) -> bool {
+        self.anonymous_paths.is_empty() || self.anonymous_paths.iter().any(|open| open == path)
+    }
+
+    /// Takes the credentials away; `X-Remote-*` is only ever a claim.
+    fn strip(&self, headers: &mut HeaderMap) {
+        headers.remove(header::AUTHORIZATION);
+        let claimed = |name: &HeaderName| {
+            is_claim(name.as_str()) || self.front_proxy.as_ref().is_some_and(|p| p.is_claim(name))
+        };
+        // Nearly always there is none, and then nothing is allocated.
+        let claims: Vec<HeaderName> = headers.keys().filter(|name| claimed(name)).cloned().collect();
+        for name in claims {
+            headers.remove(name);
+        }
+    }
+}
+
+fn bearer(why: String) -> String {
+    format!("bearer: {why}")
+}
+
+/// What has been tried without success.
+#[derive(Default)]
+struct Tried {
+    errors: Vec<String>,
+    limited: bool,
+    warning: Option<&'static str>,
+}
+
+impl Tried {
+    fn note(&mut self, opinion: Opinion) -> Option<Authenticated> {
+        opinion.unwrap_or_else(|why| {
+            self.errors.push(why);
+            None
+        })
     }
 }
 
@@ -257,94 +449,11 @@ impl Authn {
 struct Refusal {
     why: String,
     rejected: bool,
+    limited: bool,
     warning: Option<&'static str>,
 }
 
-// === files ===
-
-const CLIENT_CA_FILE: &str = "clientCAFile";
-const TOKEN_AUTH_FILE: &str = "tokenAuthFile";
-
-impl Config {
-    /// Reads the files, all or none.
-    pub fn read(&self) -> Result<Files, Vec<Error>> {
-        let read = |path: &Option<PathBuf>, key| {
-            let read = path.as_deref().map(File::read).transpose();
-            read.map_err(|problem| Error { key, problem })
-        };
-        match (read(&self.client_ca_file, CLIENT_CA_FILE), read(&self.token_auth_file, TOKEN_AUTH_FILE)) {
-            (Ok(client_ca), Ok(tokens)) => Ok(Files { client_ca, tokens, anonymous: self.anonymous }),
-            (client_ca, tokens) => Err([client_ca.err(), tokens.err()].into_iter().flatten().collect()),
-        }
-    }
-}
-
-/// What is said while files are understood.
-#[derive(Default)]
-struct Said {
-    warnings: Vec<String>,
-    errors: Vec<Error>,
-}
-
-impl Said {
-    fn client_ca(&mut self, file: &File) -> Option<X509> {
-        let bundle = match file.certificates() {
-            Ok(bundle) => bundle,
-            Err(e) => return self.refuse(CLIENT_CA_FILE, [e.to_string()]),
-        };
-        match X509::new(&bundle) {
-            Ok(x509) => {
-                self.warnings.extend(named(file, x509.warnings(SystemTime::now())));
-                Some(x509)
-            }
-            Err(problems) => self.refuse(CLIENT_CA_FILE, named(file, problems)),
-        }
-    }
-
-    fn token_file(&mut self, file: &File) -> Option<TokenFile> {
-        let text = match file.text() {
-            Ok(text) => text,
-            Err(problem) => return self.refuse(TOKEN_AUTH_FILE, [problem]),
-        };
-        match TokenFile::parse(text) {
-            Ok((tokens, odd)) => {
-                self.warnings.extend(named(file, odd));
-                Some(tokens)
-            }
-            Err(errors) => self.refuse(TOKEN_AUTH_FILE, named(file, errors)),
-        }
-    }
-
-    fn anonymous(&mut self) -> Option<Arc<User>> {
-        let groups = vec![identity::ALL_UNAUTHENTICATED.to_owned()];
-        match User::new(identity::ANONYMOUS, "", groups, Default::default()) {
-            Ok(user) => Some(user),
-            Err(e) => self.refuse("anonymous", [e.to_string()]),
-        }
-    }
-
-    fn refuse<T>(&mut self, key: &'static str, problems: impl IntoIterator<Item = String>) -> Option<T> {
-        self.errors.extend(problems.into_iter().map(|problem| Error { key, problem }));
-        None
-    }
-}
-
-/// The lines say which file they are about.
-fn named<L: ToString>(file: &File, lines: Vec<L>) -> impl Iterator<Item = String> {
-    lines.into_iter().map(|line| format!("{}: {}", file.origin, line.to_string()))
-}
-
 // === headers ===
-
-/// Takes the credentials away; `X-Remote-*` is only ever a claim.
-fn strip(headers: &mut HeaderMap) {
-    headers.remove(header::AUTHORIZATION);
-    // Nearly always there is none, and then nothing is allocated.
-    let claims: Vec<HeaderName> = headers.keys().filter(|name| is_claim(name.as_str())).cloned().collect();
-    for name in claims {
-        headers.remove(name);
-    }
-}
 
 /// `X-Remote-*`, also spelled with `_`, which some servers read as `-`.
 fn is_claim(name: &str) -> bool {

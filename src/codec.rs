@@ -1,3 +1,4 @@
 //! Bodies to one value, bounded.
 
+pub mod json;
 pub mod yaml;

@@ -18,9 +18,9 @@ use crate::{
         self, Cidr, Mode, OnFailure,
         policy::{self, Policy},
     },
-    authn, authz, forward,
-    forward::endpoint::{self, Explicit},
-    gateway, limits,
+    authn, authz,
+    endpoint::{self, Explicit},
+    forward, gateway, limits,
     pem::File,
     server::{self, tls},
 };
@@ -51,6 +51,10 @@ pub struct Config {
     pub forward: forward::Config,
     /// Who is calling.
     pub authn: authn::Config,
+    /// Rejected credentials of one source in a minute, before further ones are not looked at; None: any number.
+    pub failed_authentications: Option<u32>,
+    /// Whether exec and its kin end when the credential expires that opened them; watches always do.
+    pub end_tunnels_at_expiry: bool,
     /// What they may do.
     pub authz: authz::source::Config,
     /// How many may do it at once.
@@ -206,6 +210,8 @@ impl Draft {
             endpoint: self.endpoint.clone()?,
             forward: self.forward.clone(),
             authn: self.authn.clone(),
+            failed_authentications: Some(100),
+            end_tunnels_at_expiry: false,
             authz: self.authz.clone(),
             limits: self.limits.clone(),
             audit: self.audit.clone()?,
@@ -299,10 +305,13 @@ fn authentication(section: &Section<'_>) -> authn::Config {
     let config = authn::Config {
         client_ca_file: section.path("clientCAFile"),
         token_auth_file: section.path("tokenAuthFile"),
-        anonymous: anonymous.flag("enabled", false),
+        anonymous: section
+            .has("anonymous")
+            .then(|| authn::Anonymous { enabled: anonymous.flag("enabled", false), paths: Vec::new() }),
+        ..authn::Config::default()
     };
     anonymous.done();
-    if config == authn::Config::default() {
+    if (authn::Config { anonymous: None, ..config.clone() }) == authn::Config::default() {
         section.wrong("", "nobody could authenticate, expected a clientCAFile or a tokenAuthFile");
     }
     config

@@ -1,7 +1,6 @@
 //! The only way upstream: [`Forward::send`] takes the permit and the proof that the record is kept, builds the request
 //! from the permit alone, and hands the answer back. Never follows a redirect; tries again only where nothing was sent.
 
-pub mod endpoint;
 mod pool;
 pub mod upgrade;
 
@@ -9,9 +8,9 @@ use crate::{
     audit::Kept,
     authz::Permit,
     body::{BadBody, Outbound, Passage},
+    endpoint::Endpoint,
     headers,
 };
-use endpoint::Endpoint;
 use http::{HeaderMap, HeaderName, HeaderValue, Request, Response, Uri, header, uri};
 use hyper::body::Incoming;
 pub use pool::Place;

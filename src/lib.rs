@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! words      request identity status headers codec rbac audit::{event,policy}   pure: no tokio, no clock, no files
-//! services   pem body streams sockets                                           what several domains need
+//! services   pem endpoint client cluster body streams sockets                   what several domains need
 //! domains    authn authz limits audit forward                                   each its own Config, errors, metrics
 //! assembly   gateway server telemetry config reload                             the request's way, the process
 //! edge       cli review demo                                                    what a person runs
@@ -19,6 +19,9 @@ pub mod request;
 pub mod status;
 
 pub mod body;
+pub mod client;
+pub mod cluster;
+pub mod endpoint;
 pub mod pem;
 mod sockets;
 pub mod streams;

@@ -12,7 +12,8 @@ use crate::{
     authn::{self, Authn},
     authz::{self, Authz},
     config::{Config, Error, Errors, PolicySource},
-    forward::{self, Forward, endpoint, endpoint::Endpoint},
+    endpoint::{self, Endpoint},
+    forward::{self, Forward},
     gateway::{Gateway, Snapshot},
     rbac::Counts,
     server::tls::{self, Serving},
@@ -56,8 +57,8 @@ pub(crate) struct Rules {
 }
 
 /// Loads everything that decides on requests. All errors are reported, not only the first.
-pub fn load(config: &Config) -> Result<Loaded, Errors> {
-    Loaded::read(config, None).map_err(Errors)
+pub fn load(config: &Config, shared: &Arc<authn::Shared>) -> Result<Loaded, Errors> {
+    Loaded::read(config, shared, None).map_err(Errors)
 }
 
 impl<T> Clone for Part<T> {
@@ -92,11 +93,11 @@ impl Loaded {
     }
 
     /// Reads everything; makes what differs from `before`.
-    fn read(config: &Config, before: Option<&Self>) -> Result<Self, Vec<Error>> {
+    fn read(config: &Config, shared: &Arc<authn::Shared>, before: Option<&Self>) -> Result<Self, Vec<Error>> {
         let (file, mut errors) = (config.file.as_path(), Vec::new());
         let mut keep = |failed: Vec<Error>| errors.extend(failed);
         let serving = serving(file, &config.tls, before.map(|b| &b.serving)).map_err(&mut keep).ok();
-        let authn = authn(file, &config.authn, before.map(|b| &b.authn)).map_err(&mut keep).ok();
+        let authn = authn(file, &config.authn, shared, before.map(|b| &b.authn)).map_err(&mut keep).ok();
         let rules = rules(file, &config.authz, before.map(|b| &b.rules)).map_err(&mut keep).ok();
         let forward = forward(file, &config.endpoint, &config.forward, before.map(|b| &b.forward));
         let forward = forward.map_err(&mut keep).ok();
@@ -142,11 +143,14 @@ pub(crate) fn serving(
 pub(crate) fn authn(
     file: &Path,
     config: &authn::Config,
+    shared: &Arc<authn::Shared>,
     before: Option<&Part<Authn>>,
 ) -> Result<Part<Authn>, Vec<Error>> {
     let at = errors_at(file, "authentication");
     let map = |errors: Vec<authn::Error>| at(errors.into_iter().map(|e| (e.key, e.problem)).collect());
-    part(before, config.read().map_err(map)?, |files| Authn::new(files).map_err(map))
+    part(before, config.read().map_err(map)?, |files| {
+        Authn::new(files, shared, before.map(|before| &*before.made)).map_err(map)
+    })
 }
 
 /// The rules.
@@ -246,6 +250,7 @@ fn print(files: &impl Hash) -> Print {
 #[derive(Debug)]
 pub struct Reloader {
     config: Config,
+    shared: Arc<authn::Shared>,
     gateway: Arc<Gateway>,
     state: Mutex<State>,
     /// One look at a time.
@@ -275,10 +280,11 @@ pub enum Look {
 
 impl Reloader {
     /// Watches over what `present` was made of.
-    pub fn new(config: Config, gateway: Arc<Gateway>, present: Loaded) -> Self {
+    pub fn new(config: Config, shared: Arc<authn::Shared>, gateway: Arc<Gateway>, present: Loaded) -> Self {
         let state = State { present, failed: None, token_failed: None };
         gateway.metrics().serving_certificate(state.present.serving.made.expires());
-        Self { config, gateway, state: Mutex::new(state), looking: tokio::sync::Mutex::default() }
+        state.present.authn.made.start();
+        Self { config, shared, gateway, state: Mutex::new(state), looking: tokio::sync::Mutex::default() }
     }
 
     /// When the serving certificate that is in force expires.
@@ -311,7 +317,7 @@ impl Reloader {
     fn look(&self) -> Look {
         self.refresh_token();
         let present = self.state().present.clone();
-        let next = match Loaded::read(&self.config, Some(&present)) {
+        let next = match Loaded::read(&self.config, &self.shared, Some(&present)) {
             Ok(next) => next,
             Err(errors) => return self.refuse(Errors(errors)),
         };
@@ -323,7 +329,7 @@ impl Reloader {
             return Look::Same;
         }
         // What was half written when it was read may have been understood all the same.
-        match Loaded::read(&self.config, Some(&next)) {
+        match Loaded::read(&self.config, &self.shared, Some(&next)) {
             Ok(again) if again.prints() == next.prints() => self.take_up(next, changed),
             _ => Look::Moving,
         }
@@ -334,6 +340,7 @@ impl Reloader {
         if next.policy.print != state.present.policy.print {
             self.gateway.audit().set_policy(Policy::clone(&next.policy.made));
         }
+        next.authn.made.start();
         self.gateway.swap(next.snapshot());
         tracing::info!(changed = changed.join(", "), "took up changed files");
         for warning in next.warnings().filter(|warning| !state.present.warnings().any(|old| old == *warning))

@@ -9,7 +9,7 @@ pub mod tls;
 
 use crate::{
     audit::{self, Audit, policy::Policy},
-    config,
+    authn, config,
     gateway::{Gateway, SHUTTING_DOWN},
     limits::Limits,
     reload::{self, Reloader},
@@ -99,7 +99,8 @@ pub async fn start(config: config::Config) -> Result<Gate, StartError> {
     let registry = Registry::new();
     let metrics = Metrics::new(&registry)?;
     let health = Health::new();
-    let loaded = reload::load(&config)?;
+    let shared = authn::Shared::new(authn::Metrics::new(&registry)?, config.failed_authentications);
+    let loaded = reload::load(&config, &shared)?;
     for line in config::Report::new(&config, &loaded).lines {
         metrics.enabled(line.part, line.on);
         if !line.on {
@@ -125,7 +126,7 @@ pub async fn start(config: config::Config) -> Result<Gate, StartError> {
         config: Arc::new(server.listener.clone()),
         places: places.clone(),
     };
-    let reloader = Arc::new(Reloader::new(config, gateway.clone(), loaded));
+    let reloader = Arc::new(Reloader::new(config, shared, gateway.clone(), loaded));
     let mut tasks = vec![
         tokio::spawn(listener.run(phase.subscribe())),
         tokio::spawn(probe(gateway.clone(), health.state("upstream", Scope::Ready))),

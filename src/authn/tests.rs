@@ -9,7 +9,12 @@ struct Fixture {
 }
 
 fn load(config: &Config) -> Result<(Authn, Vec<String>), Vec<Error>> {
-    Authn::new(&config.read()?)
+    Authn::new(&config.read()?, &Shared::new(Metrics::unregistered(), None), None)
+}
+
+/// Of a proof that has nobody to wait for.
+fn now<T>(future: impl Future<Output = T>) -> T {
+    tokio::runtime::Builder::new_current_thread().build().unwrap().block_on(future)
 }
 
 impl Fixture {
@@ -17,7 +22,10 @@ impl Fixture {
         let ca = Ca::new("clients").unwrap();
         let x509 = X509::new(&[CertificateDer::from(ca.der().to_vec())]).unwrap();
         let (tokens, _) = TokenFile::parse("tokbob,bob,2,dev").unwrap();
-        let config = Config { anonymous, ..Config::default() };
+        let config = Config {
+            anonymous: Some(Anonymous { enabled: anonymous, paths: Vec::new() }),
+            ..Config::default()
+        };
         let (mut authn, _) = load(&config).unwrap();
         (authn.x509, authn.tokens) = (Some(x509), Some(tokens));
         Self { ca, authn }
@@ -34,7 +42,7 @@ impl Fixture {
         if let Some(value) = authorization {
             headers.insert(AUTHORIZATION, HeaderValue::from_bytes(value.as_bytes()).unwrap());
         }
-        match self.authn.prove(&self.conn(client), &headers, SystemTime::now()) {
+        match now(self.authn.prove(&self.conn(client), &headers, "/", SystemTime::now())) {
             Ok(p) => {
                 let warned = if p.warning().is_some() { " (warned)" } else { "" };
                 format!("{} {} {}{warned}", p.method(), p.user().name(), p.user().groups().join(","))
@@ -100,7 +108,7 @@ fn the_union_decides_as_kube_apiserver_decides() {
     }
     let mut headers = HeaderMap::new();
     headers.insert(AUTHORIZATION, HeaderValue::from_bytes(b"Bearer \xff").unwrap());
-    assert!(open.authn.prove(&open.conn(None), &headers, SystemTime::now()).is_err());
+    assert!(now(open.authn.prove(&open.conn(None), &headers, "/", SystemTime::now())).is_err());
 }
 
 #[tokio::test]
@@ -143,11 +151,12 @@ fn a_stranger_s_certificate_is_an_error() {
     let stranger = Ca::self_signed(&Client::new("me").group("system:masters")).unwrap();
     let conn =
         Conn::new(([127, 0, 0, 1], 1).into(), stranger.chain.into_iter().map(CertificateDer::from).collect());
-    let refusal = fixture.authn.prove(&conn, &HeaderMap::new(), SystemTime::now()).map(|_| ()).unwrap_err();
+    let refusal =
+        now(fixture.authn.prove(&conn, &HeaderMap::new(), "/", SystemTime::now())).map(|_| ()).unwrap_err();
     assert!(refusal.why.ends_with("signed by an unknown authority"), "{}", refusal.why);
     // The judgement is kept with the connection, the outcome is the same.
     let later = SystemTime::now() + Duration::from_secs(1);
-    assert!(fixture.authn.prove(&conn, &HeaderMap::new(), later).is_err());
+    assert!(now(fixture.authn.prove(&conn, &HeaderMap::new(), "/", later)).is_err());
 }
 
 #[test]
@@ -172,7 +181,7 @@ fn credentials_and_claims_are_taken_away() {
         headers.append(name.clone(), HeaderValue::from_static("1"));
         headers.append(name, HeaderValue::from_static("2"));
     }
-    strip(&mut headers);
+    Fixture::new(false).authn.strip(&mut headers);
     for (name, stays) in rows {
         assert_eq!(headers.contains_key(name), stays, "{name}");
     }
@@ -217,8 +226,11 @@ fn all_bad_files_are_reported_at_once() {
     let dir = std::env::temp_dir().join(format!("gatelog-authn-{}", std::process::id()));
     std::fs::create_dir_all(&dir).unwrap();
     let (ca, tokens) = (dir.join("ca.crt"), dir.join("tokens.csv"));
-    let config =
-        Config { client_ca_file: Some(ca.clone()), token_auth_file: Some(tokens.clone()), anonymous: false };
+    let config = Config {
+        client_ca_file: Some(ca.clone()),
+        token_auth_file: Some(tokens.clone()),
+        ..Config::default()
+    };
     let load = || load(&config).map(|(authn, warnings)| (authn.tokens(), warnings));
     let named = |text: &str| text.replace(&format!("{}/", dir.display()), "");
     let errors = || {

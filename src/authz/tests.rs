@@ -448,7 +448,9 @@ fn proven(user: &str, groups: &[&str]) -> Authenticated {
     folder.write("tokens.csv", &format!("secret,{user},{groups}\n"));
     let config =
         authn::Config { token_auth_file: Some(folder.0.join("tokens.csv")), ..authn::Config::default() };
-    let (authn, _) = Authn::new(&config.read().unwrap()).unwrap();
+    let (authn, _) =
+        Authn::new(&config.read().unwrap(), &authn::Shared::new(authn::Metrics::unregistered(), None), None)
+            .unwrap();
     let mut headers =
         HeaderMap::from_iter([(http::header::AUTHORIZATION, HeaderValue::from_static("Bearer secret"))]);
     let (conn, asked) = (Conn::new(([127, 0, 0, 1], 1).into(), Vec::new()), asked(Method::GET, "/"));

@@ -3,11 +3,11 @@
 use super::{Config, Draft, Error, Errors};
 use crate::{
     audit::{Mode, OnFailure},
-    forward::endpoint,
+    authn, endpoint,
     reload::{self, Loaded},
     server::tls::Serving,
 };
-use std::{fmt, path::Path, time::SystemTime};
+use std::{fmt, path::Path, sync::Arc, time::SystemTime};
 
 /// What a configuration leads to.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -31,7 +31,7 @@ pub struct Line {
 
 /// Loads everything that `config` points to and says what is on and what is off, or all that is wrong.
 pub fn check(config: &Config) -> Result<Report, Errors> {
-    Ok(Report::new(config, &reload::load(config)?))
+    Ok(Report::new(config, &reload::load(config, &unshared())?))
 }
 
 /// What is wrong with the files of a configuration that has errors of its own.
@@ -40,12 +40,17 @@ pub(super) fn pointed_to(path: &Path, draft: &Draft) -> Vec<Error> {
     if let Some(tls) = &draft.tls {
         errors.extend(reload::serving(path, tls, None).err());
     }
-    errors.extend(reload::authn(path, &draft.authn, None).err());
+    errors.extend(reload::authn(path, &draft.authn, &unshared(), None).err());
     errors.extend(reload::rules(path, &draft.authz, None).err());
     if let Some(endpoint) = &draft.endpoint {
         errors.extend(reload::forward(path, endpoint, &draft.forward, None).err());
     }
     errors.into_iter().flatten().collect()
+}
+
+/// For looking at files only: nothing is counted, nobody is asked.
+fn unshared() -> Arc<authn::Shared> {
+    authn::Shared::new(authn::Metrics::unregistered(), None)
 }
 
 impl Report {
@@ -88,7 +93,7 @@ impl Report {
                 authn.tokens().is_some(),
                 authn.tokens().map_or_else(String::new, |n| of(n, "token")),
             ),
-            on("anonymous", config.authn.anonymous, String::new()),
+            on("anonymous", authn.anonymous().is_some(), String::new()),
             on("rbac", true, rules),
             on("validation", false, String::new()),
             on("audit", true, record),

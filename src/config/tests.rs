@@ -38,7 +38,7 @@ fn the_least_is_enough_and_the_rest_is_the_default() {
     assert_eq!(config.limits, limits::Config::default());
     assert_eq!(config.authz, authz::source::Config::default());
     assert_eq!(config.policy, PolicySource::Shipped("recommended".to_owned()));
-    assert_eq!((config.server.admin, config.authn.anonymous), (None, false));
+    assert_eq!((config.server.admin, config.authn.anonymous), (None, None));
     assert_eq!(config.gateway.request_body, 3 << 20);
     let kubeconfig = PathBuf::from("/nowhere/upstream.kubeconfig");
     assert_eq!(config.endpoint, endpoint::Config::Kubeconfig { path: kubeconfig, context: None });

@@ -2,7 +2,8 @@
 //! ten thousand watches do not queue behind one connection. An upstream that does not speak HTTP/2 is served over
 //! HTTP/1.1 connections, one request at a time on each.
 
-use super::{Config, NoAnswer, endpoint::Endpoint};
+use super::{Config, NoAnswer};
+use crate::endpoint::Endpoint;
 use crate::{
     body::{BadBody, Outbound},
     sockets,

@@ -54,7 +54,8 @@ impl Site {
         write("gatelog.yaml", GATE);
         let config = config::load(&dir.join("gatelog.yaml")).unwrap();
         let registry = Registry::new();
-        let loaded = load(&config).unwrap();
+        let shared = authn::Shared::new(authn::Metrics::unregistered(), None);
+        let loaded = load(&config, &shared).unwrap();
         let audit = Audit::start(config.audit.clone(), &registry).unwrap();
         let gateway = Gateway::new(
             loaded.snapshot(),
@@ -63,7 +64,7 @@ impl Site {
             Metrics::new(&registry).unwrap(),
             config.gateway.clone(),
         );
-        let reloader = Arc::new(Reloader::new(config, gateway.clone(), loaded));
+        let reloader = Arc::new(Reloader::new(config, shared, gateway.clone(), loaded));
         Self { dir, registry, gateway, reloader }
     }
 

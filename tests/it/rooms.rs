@@ -27,7 +27,7 @@ fn band(path: &[String]) -> Option<Band> {
             Band::Words
         }
         "request" | "identity" | "status" | "headers" | "codec" | "rbac" => Band::Words,
-        "pem" | "body" | "streams" | "sockets" | "client" | "cluster" => Band::Services,
+        "pem" | "endpoint" | "body" | "streams" | "sockets" | "client" | "cluster" => Band::Services,
         "authn" | "authz" | "validate" | "limits" | "audit" | "forward" | "record" => Band::Domains,
         "gateway" | "server" | "telemetry" | "config" | "reload" => Band::Assembly,
         "cli" | "review" | "demo" => Band::Edge,

@@ -26,7 +26,7 @@ use std::{
 };
 
 /// Where everything about the upstream stands.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Config {
     /// In a kubeconfig; only one, no list of them.
     Kubeconfig {
@@ -42,7 +42,7 @@ pub enum Config {
 }
 
 /// An upstream spelled out.
-#[derive(Debug, Clone, Default, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
 pub struct Explicit {
     /// `https://host:port`, port 443 if none is given.
     pub server: String,

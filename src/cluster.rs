@@ -1,0 +1,29 @@
+//! The gate's own calls to an API server: a closed list, by the gate's own account. Nothing of a caller's request goes
+//! this way but the token that is to be reviewed.
+
+use crate::{client::Client, endpoint::Endpoint};
+use std::sync::Arc;
+
+/// An API server (or a webhook that answers like one) and the gate's account there.
+#[derive(Debug)]
+pub struct Cluster {
+    client: Client,
+    endpoint: Arc<Endpoint>,
+}
+
+impl Cluster {
+    /// Calls go to `endpoint`.
+    pub fn new(endpoint: Arc<Endpoint>) -> Self {
+        Self { client: Client::to(endpoint.clone()), endpoint }
+    }
+
+    /// Where the calls go, with the credential that is read again while the gate runs.
+    pub fn endpoint(&self) -> &Arc<Endpoint> {
+        &self.endpoint
+    }
+
+    /// The client below, for calls that have no method of their own here yet.
+    pub(crate) fn client(&self) -> &Client {
+        &self.client
+    }
+}
