@@ -47,7 +47,7 @@ use review::Review;
 use rustls::pki_types::CertificateDer;
 use service_account::ServiceAccounts;
 use std::{
-    net::SocketAddr,
+    net::{IpAddr, SocketAddr},
     sync::Arc,
     time::{Duration, SystemTime},
 };
@@ -269,21 +269,22 @@ impl Authn {
         Ok(changed)
     }
 
-    /// On success every credential and identity header is gone from `headers` (Impersonate-* stays for `authz::impersonate`).
+    /// Failed attempts are counted by `source`. On success every credential and identity header is gone from `headers` (Impersonate-* stays for `authz::impersonate`).
     pub async fn authenticate(
         &self,
         conn: &Conn,
+        source: IpAddr,
         headers: &mut HeaderMap,
         asked: &Asked,
     ) -> Result<Authenticated, Unauthenticated> {
-        match self.prove(conn, headers, asked.target.path(), SystemTime::now()).await {
+        match self.prove(conn, source, headers, asked.target.path(), SystemTime::now()).await {
             Ok(proven) => {
                 self.strip(headers);
                 Ok(proven)
             }
             Err(refusal) => {
-                if refusal.rejected {
-                    self.shared.guard.failed(conn.peer.ip());
+                if refusal.rejected && !refusal.limited {
+                    self.shared.guard.failed(source);
                 }
                 Err(Unauthenticated {
                     attempted: attempted(conn, headers, asked.target.query()),
@@ -299,6 +300,7 @@ impl Authn {
     async fn prove(
         &self,
         conn: &Conn,
+        source: IpAddr,
         headers: &HeaderMap,
         path: &str,
         now: SystemTime,
@@ -321,12 +323,12 @@ impl Authn {
                 Bearer::NotText => {
                     tried.note(Err("bearer: the Authorization header is not UTF-8".to_owned()))
                 }
-                Bearer::Token(token) => self.token(conn, token, now, &mut tried).await,
+                Bearer::Token(token) => self.token(source, token, now, &mut tried).await,
             };
         }
         if proven.is_none() {
             proven = match websocket::find(headers) {
-                Ok(Some(token)) => self.token(conn, &token, now, &mut tried).await,
+                Ok(Some(token)) => self.token(source, &token, now, &mut tried).await,
                 other => tried.note(other.map(|_| None)),
             };
         }
@@ -345,7 +347,7 @@ impl Authn {
     /// Asks everyone who knows bearer tokens. A token that nobody accepts is an error, so that it never ends as anonymous.
     async fn token(
         &self,
-        conn: &Conn,
+        source: IpAddr,
         token: &str,
         now: SystemTime,
         tried: &mut Tried,
@@ -358,7 +360,7 @@ impl Authn {
         if others {
             opinion = match self.proven.get(token) {
                 Some(known) => known,
-                None if self.shared.guard.allows(conn.peer.ip()) => {
+                None if self.shared.guard.allows(source) => {
                     self.proven.get_or(token, self.judge(token, now)).await
                 }
                 None => {

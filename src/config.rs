@@ -189,6 +189,7 @@ impl Draft {
             body_read_timeout,
             buffered_bodies: bytes(section.size("bufferedBodies", 256 << 20)),
             max_headers: server.as_ref().map_or(1_000, |s| s.listener.max_headers),
+            end_tunnels_at_expiry: false,
         };
         section.done();
         let section = root.section("audit");

@@ -32,6 +32,7 @@ use http::{
 use hyper::{body::Incoming, upgrade::OnUpgrade};
 use std::{
     future::Future,
+    net::IpAddr,
     panic::{AssertUnwindSafe, catch_unwind},
     pin::pin,
     sync::{
@@ -147,13 +148,20 @@ impl Client {
             .unwrap_or_else(|| self.address.clone())
     }
 
+    /// Whose failed attempts are counted together: the peer, or whom a trusted proxy names as its own.
+    fn source(&self, headers: &HeaderMap) -> IpAddr {
+        let hops = headers.get_all(headers::X_FORWARDED_FOR).iter().next_back().filter(|_| self.trusted);
+        let nearest = hops.and_then(|hops| hops.to_str().ok()?.rsplit(',').next()?.trim().parse().ok());
+        nearest.unwrap_or_else(|| self.conn.peer.ip())
+    }
+
     /// None while a request is under way, else how many have been answered: the same number twice is idleness between.
     pub(crate) fn idle(&self) -> Option<u64> {
         (self.open.load(Relaxed) == 0).then(|| self.answered.load(Relaxed))
     }
 }
 
-/// What bounds a request's body.
+/// What bounds a request.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Config {
     /// The largest body of a request that is no connection, in bytes (kube-apiserver: 3 MiB).
@@ -164,6 +172,8 @@ pub struct Config {
     pub buffered_bodies: usize,
     /// Header lines at most.
     pub max_headers: usize,
+    /// Whether exec and its kin end when the credential expires that opened them; watches and followed logs always do.
+    pub end_tunnels_at_expiry: bool,
 }
 
 /// The gate. One per process.
@@ -204,6 +214,7 @@ pub(crate) struct Way {
     method: Method,
     target: Option<PathAndQuery>,
     deadline: Option<tokio::time::Instant>,
+    expires: Option<SystemTime>,
     bounded: Option<usize>,
     user: Option<Arc<User>>,
     impersonated: Option<Arc<User>>,
@@ -315,7 +326,8 @@ impl Gateway {
         let Came { head, body, caller } = came;
         let asked = self.parse(head, way)?;
         let switch = upgrade_asked(head, &asked);
-        let proven = s.authn.authenticate(&way.client.conn, &mut head.headers, &asked).await?;
+        let source = way.client.source(&head.headers);
+        let proven = s.authn.authenticate(&way.client.conn, source, &mut head.headers, &asked).await?;
         way.proven(&proven);
         way.trail.begin(&proven, &asked)?;
         let who = s.authz.impersonate(proven, &mut head.headers)?;
@@ -384,6 +396,7 @@ impl Gateway {
             audit_id: String::from_utf8_lossy(way.trail.audit_id().as_bytes()).into_owned(),
             tunnel,
             since: SystemTime::now(),
+            expires: way.expires.filter(|_| !tunnel || self.config.end_tunnels_at_expiry),
         })
     }
 }
@@ -460,6 +473,7 @@ impl Way {
             method: head.method.clone(),
             target: head.uri.path_and_query().cloned(),
             deadline: None,
+            expires: None,
             bounded: None,
             user: None,
             impersonated: None,
@@ -525,6 +539,7 @@ impl Way {
     fn proven(&mut self, proven: &Authenticated) {
         self.user = Some(proven.user().clone());
         self.warning = proven.warning();
+        self.expires = proven.expires();
         self.metrics.authentication(Authentication::Success);
     }
 

@@ -315,7 +315,7 @@ impl Reloader {
     }
 
     fn look(&self) -> Look {
-        self.refresh_token();
+        self.refresh_tokens();
         let present = self.state().present.clone();
         let next = match Loaded::read(&self.config, &self.shared, Some(&present)) {
             Ok(next) => next,
@@ -365,17 +365,18 @@ impl Reloader {
         Look::Refused(errors)
     }
 
-    /// The upstream's token alone is no reason for another snapshot.
-    fn refresh_token(&self) {
-        let refreshed = self.gateway.snapshot().forward.endpoint().refresh();
+    /// The gate's own tokens alone are no reason for another snapshot.
+    fn refresh_tokens(&self) {
+        let present = self.gateway.snapshot();
+        let refreshed = present.forward.endpoint().refresh().and_then(|a| Ok(a | present.authn.refresh()?));
         let mut state = self.state();
         match refreshed {
-            Ok(true) => tracing::info!("took up a new token for the upstream"),
+            Ok(true) => tracing::info!("took up a new token of the gate's own"),
             Ok(false) => {}
             Err(problem) if state.token_failed.as_ref() == Some(&problem) => return,
             Err(problem) => {
                 tracing::error!(
-                    "the upstream's token cannot be read again, the old one stays in use: {problem}"
+                    "a token of the gate's own cannot be read again, the old one stays in use: {problem}"
                 );
                 self.gateway.metrics().reload(false);
                 state.token_failed = Some(problem);

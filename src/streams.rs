@@ -7,11 +7,13 @@
 use std::{
     borrow::Cow,
     collections::HashMap,
-    future::poll_fn,
+    future::{Future, poll_fn},
+    pin::Pin,
     sync::{Arc, Mutex, MutexGuard, PoisonError},
     task::{Context, Poll, Waker},
     time::SystemTime,
 };
+use tokio::time::{Sleep, sleep};
 
 /// The registry of open streams. One per process, shared by all connections.
 #[derive(Debug, Default)]
@@ -38,7 +40,12 @@ pub struct Held {
     pub tunnel: bool,
     /// When it was opened.
     pub since: SystemTime,
+    /// When it is ended because the credential that opened it is good no longer; None: never.
+    pub expires: Option<SystemTime>,
 }
+
+/// Why a stream ends at [`Held::expires`].
+pub const EXPIRED: &str = "the credential has expired";
 
 /// Why a stream is ended by the gate. Recorded in its last event.
 pub type Reason = Cow<'static, str>;
@@ -53,6 +60,7 @@ struct Stream {
 struct End {
     reason: Option<Reason>,
     waker: Option<Waker>,
+    expiry: Option<Pin<Box<Sleep>>>,
 }
 
 /// The holder's side of an open stream; dropping it takes the stream off the registry.
@@ -64,9 +72,11 @@ pub struct Lease {
 }
 
 impl Streams {
-    /// Registers a stream.
+    /// Registers a stream. One that expires needs a runtime.
     pub fn open(self: &Arc<Self>, held: Held) -> Lease {
-        let stream = Arc::new(Stream { held, end: Mutex::default() });
+        let left = held.expires.map(|at| at.duration_since(SystemTime::now()).unwrap_or_default());
+        let end = End { expiry: left.map(|left| Box::pin(sleep(left))), ..End::default() };
+        let stream = Arc::new(Stream { held, end: Mutex::new(end) });
         let mut open = lock(&self.open);
         open.next += 1;
         let id = open.next;
@@ -126,9 +136,12 @@ impl Lease {
         self.id
     }
 
-    /// Ready with the reason once somebody has ended the stream by name.
+    /// Ready with the reason once somebody has ended the stream by name, or its time is up.
     pub fn poll_ended(&self, cx: &mut Context<'_>) -> Poll<Reason> {
         let mut end = lock(&self.stream.end);
+        if end.reason.is_none() && end.expiry.as_mut().is_some_and(|at| at.as_mut().poll(cx).is_ready()) {
+            end.reason = Some(EXPIRED.into());
+        }
         match &end.reason {
             Some(reason) => Poll::Ready(reason.clone()),
             None => {
@@ -140,7 +153,7 @@ impl Lease {
         }
     }
 
-    /// Waits until somebody ends the stream by name.
+    /// Waits until somebody ends the stream by name, or its time is up.
     pub async fn ended(&self) -> Reason {
         poll_fn(|cx| self.poll_ended(cx)).await
     }
@@ -160,6 +173,7 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
 
     fn held(user: &str, tunnel: bool) -> Held {
         Held {
@@ -168,6 +182,7 @@ mod tests {
             audit_id: "id".into(),
             tunnel,
             since: SystemTime::UNIX_EPOCH,
+            expires: None,
         }
     }
 
@@ -181,6 +196,21 @@ mod tests {
         assert_eq!(streams.list().iter().map(|(_, h)| h.user.as_str()).collect::<Vec<_>>(), ["alice", "bob"]);
         assert_eq!(streams.end_where(|h| h.tunnel, &"drained".into()), 1);
         assert_eq!(b.ended().await, "drained");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_stream_ends_with_the_credential_that_opened_it() {
+        let streams = Arc::new(Streams::default());
+        let at = |seconds| Some(SystemTime::now() + Duration::from_secs(seconds));
+        let lease = streams.open(Held { expires: at(300), ..held("alice", false) });
+        let began = tokio::time::Instant::now();
+        assert_eq!(lease.ended().await, EXPIRED);
+        assert!((299..=300).contains(&began.elapsed().as_secs()), "{:?}", began.elapsed());
+        let past = streams.open(Held { expires: Some(SystemTime::UNIX_EPOCH), ..held("bob", false) });
+        assert_eq!(past.ended().await, EXPIRED);
+        let revoked = streams.open(Held { expires: at(300), ..held("carol", false) });
+        streams.end(revoked.id(), "revoked".into());
+        assert_eq!(revoked.ended().await, "revoked", "the first reason counts");
     }
 
     #[tokio::test]

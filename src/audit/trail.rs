@@ -168,6 +168,8 @@ impl Trail {
 
     /// After authentication: level by policy, RequestReceived enqueued, the last event's place reserved.
     pub fn begin(&mut self, proven: &Authenticated, asked: &Asked) -> Result<(), Unkept> {
+        let annotations = &mut self.0.annotations;
+        proven.annotations().iter().for_each(|(key, value)| annotations.add(key, value.clone()));
         self.begin_as(proven.user(), proven.method(), asked)
     }
 

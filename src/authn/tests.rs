@@ -3,6 +3,8 @@ use crate::demo::pki::{Ca, Client, Usage, Validity};
 use http::header::AUTHORIZATION;
 use std::time::Duration;
 
+const SOURCE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
+
 struct Fixture {
     ca: Ca,
     authn: Authn,
@@ -42,7 +44,7 @@ impl Fixture {
         if let Some(value) = authorization {
             headers.insert(AUTHORIZATION, HeaderValue::from_bytes(value.as_bytes()).unwrap());
         }
-        match now(self.authn.prove(&self.conn(client), &headers, "/", SystemTime::now())) {
+        match now(self.authn.prove(&self.conn(client), SOURCE, &headers, "/", SystemTime::now())) {
             Ok(p) => {
                 let warned = if p.warning().is_some() { " (warned)" } else { "" };
                 format!("{} {} {}{warned}", p.method(), p.user().name(), p.user().groups().join(","))
@@ -108,7 +110,7 @@ fn the_union_decides_as_kube_apiserver_decides() {
     }
     let mut headers = HeaderMap::new();
     headers.insert(AUTHORIZATION, HeaderValue::from_bytes(b"Bearer \xff").unwrap());
-    assert!(now(open.authn.prove(&open.conn(None), &headers, "/", SystemTime::now())).is_err());
+    assert!(now(open.authn.prove(&open.conn(None), SOURCE, &headers, "/", SystemTime::now())).is_err());
 }
 
 #[tokio::test]
@@ -123,13 +125,14 @@ async fn a_request_is_let_on_without_its_credentials_or_refused_with_them() {
     };
     let mut good = request("Bearer tokbob");
     let asked = Asked::parse(&good).unwrap();
-    let proven = fixture.authn.authenticate(&fixture.conn(None), &mut good.headers, &asked).await.unwrap();
+    let proven =
+        fixture.authn.authenticate(&fixture.conn(None), SOURCE, &mut good.headers, &asked).await.unwrap();
     assert_eq!((proven.user().name(), proven.method(), proven.expires()), ("bob", "token-file", None));
     assert_eq!(good.headers.keys().map(HeaderName::as_str).collect::<Vec<_>>(), ["impersonate-user"]);
 
     let mut bad = request("Bearer sesame");
     let refused =
-        fixture.authn.authenticate(&fixture.conn(None), &mut bad.headers, &asked).await.unwrap_err();
+        fixture.authn.authenticate(&fixture.conn(None), SOURCE, &mut bad.headers, &asked).await.unwrap_err();
     assert_eq!(refused.attempted, "Authentication failed, attempted: bearer, access_token");
     assert_eq!(refused.why, "bearer: invalid bearer token");
     assert!(refused.rejected && !format!("{refused:?}").contains("sesame"));
@@ -151,12 +154,13 @@ fn a_stranger_s_certificate_is_an_error() {
     let stranger = Ca::self_signed(&Client::new("me").group("system:masters")).unwrap();
     let conn =
         Conn::new(([127, 0, 0, 1], 1).into(), stranger.chain.into_iter().map(CertificateDer::from).collect());
-    let refusal =
-        now(fixture.authn.prove(&conn, &HeaderMap::new(), "/", SystemTime::now())).map(|_| ()).unwrap_err();
+    let refusal = now(fixture.authn.prove(&conn, SOURCE, &HeaderMap::new(), "/", SystemTime::now()))
+        .map(|_| ())
+        .unwrap_err();
     assert!(refusal.why.ends_with("signed by an unknown authority"), "{}", refusal.why);
     // The judgement is kept with the connection, the outcome is the same.
     let later = SystemTime::now() + Duration::from_secs(1);
-    assert!(now(fixture.authn.prove(&conn, &HeaderMap::new(), "/", later)).is_err());
+    assert!(now(fixture.authn.prove(&conn, SOURCE, &HeaderMap::new(), "/", later)).is_err());
 }
 
 #[test]

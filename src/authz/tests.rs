@@ -455,7 +455,7 @@ fn proven(user: &str, groups: &[&str]) -> Authenticated {
         HeaderMap::from_iter([(http::header::AUTHORIZATION, HeaderValue::from_static("Bearer secret"))]);
     let (conn, asked) = (Conn::new(([127, 0, 0, 1], 1).into(), Vec::new()), asked(Method::GET, "/"));
     let runtime = tokio::runtime::Builder::new_current_thread().build().unwrap();
-    runtime.block_on(authn.authenticate(&conn, &mut headers, &asked)).unwrap()
+    runtime.block_on(authn.authenticate(&conn, conn.peer.ip(), &mut headers, &asked)).unwrap()
 }
 
 fn who(authz: &Authz, user: &str, groups: &[&str]) -> Who {

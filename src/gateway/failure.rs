@@ -27,7 +27,7 @@ pub enum Failure {
     /// A protocol nobody switches to: 400.
     #[error("unsupported upgrade to {0:?}")]
     Upgrade(HeaderValue),
-    /// Nobody vouches for the caller: 401.
+    /// Nobody vouches for the caller: 401, or 429 after too many attempts.
     #[error("not authenticated: {}", .0.why)]
     Unauthenticated(Unauthenticated),
     /// Not allowed: 403 (or the impersonation step's 400).
@@ -89,9 +89,9 @@ impl Failure {
             Self::Upgrade(protocol) => Status::bad_request(format!(
                 "unable to upgrade: the Upgrade header is {protocol:?}, expected websocket or SPDY/3.1"
             )),
-            Self::Unauthenticated(_) => Status::unauthorized(),
+            Self::Unauthenticated(who) if !who.limited => Status::unauthorized(),
             Self::Refused(refused) => refused.status.clone(),
-            Self::Exceeded(_) | Self::Body(BadBody::NoBudget) => {
+            Self::Unauthenticated(_) | Self::Exceeded(_) | Self::Body(BadBody::NoBudget) => {
                 Status::too_many_requests("Too many requests, please try again later.", 1)
             }
             Self::Body(BadBody::TooLarge(limit))

@@ -208,10 +208,10 @@ async fn a_removed_ca_ends_trust_on_a_live_connection() {
     let conn = Conn::new(([127, 0, 0, 1], 1).into(), chain);
     let asked = Asked::parse(&http::Request::get("/api").body(()).unwrap().into_parts().0).unwrap();
     let authn = |site: &Site| site.gateway.snapshot().authn.clone();
-    assert!(authn(&site).authenticate(&conn, &mut HeaderMap::new(), &asked).await.is_ok());
+    assert!(authn(&site).authenticate(&conn, conn.peer.ip(), &mut HeaderMap::new(), &asked).await.is_ok());
     site.write("ca.crt", Ca::new("theirs").unwrap().pem());
     assert_eq!(site.look().await, changed(&["authentication"]));
-    assert!(authn(&site).authenticate(&conn, &mut HeaderMap::new(), &asked).await.is_err());
+    assert!(authn(&site).authenticate(&conn, conn.peer.ip(), &mut HeaderMap::new(), &asked).await.is_err());
 }
 
 #[tokio::test]
