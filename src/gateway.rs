@@ -327,7 +327,8 @@ impl Gateway {
         let asked = self.parse(head, way)?;
         let switch = upgrade_asked(head, &asked);
         let source = way.client.source(&head.headers);
-        let proven = s.authn.authenticate(&way.client.conn, source, &mut head.headers, &asked).await?;
+        let proving = s.authn.authenticate(&way.client.conn, source, &mut head.headers, &asked);
+        let proven = by(way.deadline, proving).await??;
         way.proven(&proven);
         way.trail.begin(&proven, &asked)?;
         let who = s.authz.impersonate(proven, &mut head.headers)?;

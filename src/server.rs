@@ -140,6 +140,8 @@ pub async fn start(config: config::Config) -> Result<Gate, StartError> {
     }
     let recording = gateway.audit().clone();
     health.check("audit", Scope::Ready, move || recording.healthy());
+    let issuers = gateway.clone();
+    health.check("issuers", Scope::Partial, move || issuers.snapshot().authn.health());
     let certificates = reloader.clone();
     health.check("certs", Scope::Ready, move || match certificates.serving_expires() {
         Some(at) if at <= SystemTime::now() => Err("the serving certificate has expired".to_owned()),

@@ -17,6 +17,8 @@ pub enum Scope {
     Live,
     /// `/readyz` and `/healthz`: when it fails, callers should go elsewhere for a while.
     Ready,
+    /// `/readyz` only, and it never fails it: some callers are refused, others are served.
+    Partial,
     /// `/readyz` only: it fails on purpose, when the process is about to stop.
     Stopping,
 }
@@ -124,9 +126,11 @@ impl Health {
             let _ = if excluded.remove(name) {
                 writeln!(listing, "[+]{name} excluded: ok")
             } else if let Err(reason) = (check.ask)() {
-                failed = true;
+                let partial = check.scope == Scope::Partial;
+                failed |= !partial;
                 tracing::info!(check = name, reason, "{} check failed", question.name());
-                writeln!(listing, "[-]{name} failed: reason withheld")
+                let counts = if partial { ", the others are served" } else { "" };
+                writeln!(listing, "[-]{name} failed: reason withheld{counts}")
             } else {
                 writeln!(listing, "[+]{name} ok")
             };
@@ -298,6 +302,26 @@ mod tests {
                 "{question:?} {query:?}"
             );
         }
+    }
+
+    #[test]
+    fn a_part_that_fails_is_told_and_takes_nobody_out_of_service() {
+        let health = health();
+        health.check("issuers", Scope::Partial, || Err("https://idp.test: connection refused".to_owned()));
+        let asked = |question, query| health.answer(question, query);
+        assert_eq!(asked(Question::Ready, "").code, 200);
+        let listing = asked(Question::Ready, "verbose").text;
+        assert!(
+            listing.contains("[-]issuers failed: reason withheld, the others are served\n")
+                && listing.ends_with("readyz check passed\n"),
+            "{listing}"
+        );
+        assert!(!asked(Question::Health, "verbose").text.contains("issuers"));
+        let one = health.answer_one(Question::Ready, "issuers").unwrap();
+        assert_eq!(
+            (one.code, &*one.text),
+            (500, "internal server error: https://idp.test: connection refused\n")
+        );
     }
 
     #[test]

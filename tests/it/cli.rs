@@ -319,7 +319,7 @@ fn a_signal_ends_the_gate_in_order() {
         assert_eq!(probe(admin, "/livez"), "ok");
         assert_eq!(
             probe(admin, "/readyz?verbose&exclude=upstream"),
-            "[+]ping ok\n[+]upstream excluded: ok\n[+]audit ok\n[+]certs ok\n[+]shutdown ok\n\
+            "[+]ping ok\n[+]upstream excluded: ok\n[+]audit ok\n[+]issuers ok\n[+]certs ok\n[+]shutdown ok\n\
              note: static tokens: off\nnote: anonymous: off\nnote: validation: off\nreadyz check passed\n"
         );
         let metrics = probe(admin, "/metrics");
