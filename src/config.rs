@@ -7,6 +7,7 @@
 #![doc = include_str!("config/reference.yaml")]
 #![doc = "```"]
 
+mod authentication;
 mod check;
 mod reader;
 mod units;
@@ -33,6 +34,9 @@ use std::{
 
 /// The annotated example: every key, with its default.
 pub const REFERENCE: &str = include_str!("config/reference.yaml");
+
+/// Of one source and minute: more than a person mistypes, far less than a guess needs.
+const FAILED_AUTHENTICATIONS: usize = 100;
 
 /// Everything that a gate needs to know; each domain's own part.
 #[derive(Debug, Clone)]
@@ -149,6 +153,8 @@ struct Draft {
     endpoint: Option<endpoint::Config>,
     forward: forward::Config,
     authn: authn::Config,
+    failed_authentications: Option<u32>,
+    end_tunnels_at_expiry: bool,
     authz: authz::source::Config,
     limits: limits::Config,
     audit: Option<audit::Config>,
@@ -177,13 +183,16 @@ impl Draft {
         let (endpoint, forward) = (endpoint(&upstream), forward(&upstream));
         upstream.done();
         let section = root.section("authentication");
-        let authn = authentication(&section);
+        let authn = authentication::authentication(&section, endpoint.clone());
+        let end_tunnels_at_expiry = section.flag("endTunnelsAtExpiry", false);
         section.done();
         let section = root.section("authorization");
         let authz = authorization(&section);
         section.done();
         let section = root.section("limits");
         let limits = limits(&section);
+        let failed = section.count_or_none("failedAuthentications", Some(FAILED_AUTHENTICATIONS));
+        let failed_authentications = failed.map(|count| u32::try_from(count).unwrap_or(u32::MAX));
         let gateway = gateway::Config {
             request_body: section.size("requestBody", 3 << 20),
             body_read_timeout,
@@ -199,7 +208,21 @@ impl Draft {
         let reload_interval = reload.duration("interval", Duration::from_secs(5));
         reload.done();
         root.done();
-        Self { server, tls, gateway, endpoint, forward, authn, authz, limits, audit, policy, reload_interval }
+        Self {
+            server,
+            tls,
+            gateway,
+            endpoint,
+            forward,
+            authn,
+            failed_authentications,
+            end_tunnels_at_expiry,
+            authz,
+            limits,
+            audit,
+            policy,
+            reload_interval,
+        }
     }
 
     fn complete(&self, path: &Path) -> Option<Config> {
@@ -211,8 +234,8 @@ impl Draft {
             endpoint: self.endpoint.clone()?,
             forward: self.forward.clone(),
             authn: self.authn.clone(),
-            failed_authentications: Some(100),
-            end_tunnels_at_expiry: false,
+            failed_authentications: self.failed_authentications,
+            end_tunnels_at_expiry: self.end_tunnels_at_expiry,
             authz: self.authz.clone(),
             limits: self.limits.clone(),
             audit: self.audit.clone()?,
@@ -299,23 +322,6 @@ fn forward(upstream: &Section<'_>) -> forward::Config {
         max_connections: upstream.count("maxConnections", default.max_connections),
         streams_per_connection: upstream.count("streamsPerConnection", default.streams_per_connection),
     }
-}
-
-fn authentication(section: &Section<'_>) -> authn::Config {
-    let anonymous = section.section("anonymous");
-    let config = authn::Config {
-        client_ca_file: section.path("clientCAFile"),
-        token_auth_file: section.path("tokenAuthFile"),
-        anonymous: section
-            .has("anonymous")
-            .then(|| authn::Anonymous { enabled: anonymous.flag("enabled", false), paths: Vec::new() }),
-        ..authn::Config::default()
-    };
-    anonymous.done();
-    if (authn::Config { anonymous: None, ..config.clone() }) == authn::Config::default() {
-        section.wrong("", "nobody could authenticate, expected a clientCAFile or a tokenAuthFile");
-    }
-    config
 }
 
 fn authorization(section: &Section<'_>) -> authz::source::Config {

@@ -80,12 +80,24 @@ impl<'a> Section<'a> {
             }
             None => Map::new(),
         };
-        Self {
-            reader: self.reader,
-            prefix: format!("{}{key}.", self.prefix),
-            values,
-            asked: RefCell::default(),
-        }
+        self.below(key, values)
+    }
+
+    /// The same, unless the key is not there at all.
+    pub(super) fn optional(&self, key: &'static str) -> Option<Self> {
+        self.has(key).then(|| self.section(key))
+    }
+
+    /// A list of mappings.
+    pub(super) fn sections(&self, key: &'static str) -> Vec<Self> {
+        let mapping = |(i, item): (usize, &Value)| match item {
+            Value::Object(values) => Some(self.below(&format!("{key}[{i}]"), values.clone())),
+            _ => {
+                self.wrong(&format!("{key}[{i}]"), "expected a mapping");
+                None
+            }
+        };
+        self.items(key).unwrap_or_default().iter().enumerate().filter_map(mapping).collect()
     }
 
     /// Whether the key is there at all, with or without a value.
@@ -112,7 +124,7 @@ impl<'a> Section<'a> {
 
     /// A list of paths.
     pub(super) fn paths(&self, key: &'static str) -> Vec<PathBuf> {
-        self.list(key).into_iter().map(|(_, text)| self.beside(&text)).collect()
+        self.texts(key).unwrap_or_default().iter().map(|text| self.beside(text)).collect()
     }
 
     /// What its own parser reads.
@@ -123,11 +135,31 @@ impl<'a> Section<'a> {
 
     /// A list of what its own parser reads.
     pub(super) fn all_parsed<T: FromStr<Err: Display>>(&self, key: &'static str) -> Vec<T> {
-        let parse = |(i, text): (usize, String)| {
-            let place = format!("{}{key}[{i}]", self.prefix);
-            text.parse().map_err(|e: T::Err| self.reader.note(&place, e.to_string())).ok()
+        self.each(key, |text| text.parse().map_err(|e: T::Err| e.to_string())).unwrap_or_default()
+    }
+
+    /// A list of strings that are not empty; None when there is no list.
+    pub(super) fn texts(&self, key: &'static str) -> Option<Vec<String>> {
+        self.each(key, |text| Ok(text.to_owned()))
+    }
+
+    /// A list of what `read` makes of strings that are not empty; None when there is no list.
+    pub(super) fn each<T>(
+        &self,
+        key: &'static str,
+        read: impl Fn(&str) -> Result<T, String>,
+    ) -> Option<Vec<T>> {
+        let made = |(i, item): (usize, &Value)| {
+            let text =
+                item.as_str().filter(|text| !text.is_empty()).ok_or_else(|| "expected text".to_owned());
+            text.and_then(&read).map_err(|problem| self.wrong(&format!("{key}[{i}]"), problem)).ok()
         };
-        self.list(key).into_iter().filter_map(parse).collect()
+        Some(self.items(key)?.iter().enumerate().filter_map(made).collect())
+    }
+
+    /// Whether there is a list and nothing in it.
+    pub(super) fn is_empty_list(&self, key: &'static str) -> bool {
+        self.value(key).and_then(Value::as_array).is_some_and(Vec::is_empty)
     }
 
     /// True or false.
@@ -267,23 +299,23 @@ impl<'a> Section<'a> {
         self.value(key).and_then(Value::as_str) == Some("none")
     }
 
-    fn list(&self, key: &'static str) -> Vec<(usize, String)> {
-        let items = match self.value(key) {
-            None => return Vec::new(),
-            Some(Value::Array(items)) => items,
-            Some(_) => {
-                self.wrong(key, "expected a list");
-                return Vec::new();
-            }
-        };
-        let text = |(i, item): (usize, &Value)| match item.as_str() {
-            Some(text) if !text.is_empty() => Some((i, text.to_owned())),
+    fn items(&self, key: &'static str) -> Option<&[Value]> {
+        match self.value(key)? {
+            Value::Array(items) => Some(items),
             _ => {
-                self.wrong(&format!("{key}[{i}]"), "expected text");
+                self.wrong(key, "expected a list");
                 None
             }
-        };
-        items.iter().enumerate().filter_map(text).collect()
+        }
+    }
+
+    fn below(&self, key: &str, values: Map<String, Value>) -> Self {
+        Self {
+            reader: self.reader,
+            prefix: format!("{}{key}.", self.prefix),
+            values,
+            asked: RefCell::default(),
+        }
     }
 
     fn beside(&self, path: &str) -> PathBuf {

@@ -1,4 +1,5 @@
 use super::*;
+use crate::authn::{Algorithm, Anonymous, IssuerSettings, KeysConfig, ReviewBy, ReviewConfig, ReviewTokens};
 use std::fs;
 
 /// Enough for the gate to start, in a folder where nothing is.
@@ -49,16 +50,20 @@ fn the_reference_names_every_key_with_its_default() {
     let shown = |config: Config| format!("{config:#?}");
     let least = LEAST.replace("'127.0.0.1:0'", "'0.0.0.0:6443'");
     assert_eq!(shown(parse(path(), REFERENCE).unwrap()), shown(parse(path(), &least).unwrap()));
-    // What is commented out is known as well, each alternative for itself.
+    // What is commented out is known as well, each alternative for itself; with a section comes what is in it.
     let uncommented = |keys: &[&str], less: &[&str]| {
-        let line = |line: &str| match line.trim_start().strip_prefix("# ") {
-            Some(rest) if keys.iter().any(|key| rest.starts_with(&format!("{key}:"))) => {
-                format!("  {rest}\n")
+        let mut within = false;
+        let mut line = |line: &str| {
+            let comment = line.trim_start().strip_prefix("# ").unwrap_or_default();
+            within = within && comment.starts_with([' ', '-']);
+            within |= keys.iter().any(|key| comment.starts_with(&format!("{key}:")));
+            match line.trim_start() {
+                _ if within => format!("  {comment}\n"),
+                key if less.iter().any(|less| key.starts_with(&format!("{less}:"))) => String::new(),
+                _ => format!("{line}\n"),
             }
-            _ if less.iter().any(|key| line.trim_start().starts_with(&format!("{key}:"))) => String::new(),
-            _ => format!("{line}\n"),
         };
-        REFERENCE.lines().map(line).collect::<String>()
+        REFERENCE.lines().map(&mut line).collect::<String>()
     };
     let spelled_out = [
         "server",
@@ -76,10 +81,48 @@ fn the_reference_names_every_key_with_its_default() {
     let config = parse(path(), &uncommented(&["context", "tokenAuthFile"], &[])).unwrap();
     assert!(matches!(config.endpoint, endpoint::Config::Kubeconfig { context: Some(_), .. }));
     assert!(config.authn.token_auth_file.is_some());
-    let text = uncommented(&["policyFile"], &["policy"]);
-    assert!(parse(path(), &text).unwrap_err().0.iter().any(|e| e.key == "audit.policyFile"));
     let text = REFERENCE.replace("# address: 127.0.0.1:9090", "address: 127.0.0.1:9090");
     assert_eq!(parse(path(), &text).unwrap().server.admin, Some(([127, 0, 0, 1], 9090).into()));
+    let authn = |text: &str| parse(path(), text).unwrap_or_else(|errors| panic!("{errors}")).authn;
+    let all = uncommented(
+        &[
+            "clientCRLFile",
+            "requestheader",
+            "serviceAccount",
+            "authenticationConfigFile",
+            "issuers",
+            "tokenReview",
+            "anonymous",
+        ],
+        &[],
+    );
+    let webhook = all.replace("    upstream: {}\n", "");
+    let upstream = all
+        .replace("    kubeconfig: webhook.kubeconfig\n    context: name\n", "")
+        .replace("2m\n    allowSystemIdentities: false\n", "2m\n");
+    assert_eq!(
+        authn(&webhook).review.unwrap(),
+        ReviewConfig {
+            to: ReviewBy::Webhook {
+                kubeconfig: "/nowhere/webhook.kubeconfig".into(),
+                context: Some("name".to_owned()),
+            },
+            audiences: Vec::new(),
+            cache_ttl: Duration::from_secs(120),
+            allow_system_identities: false,
+        }
+    );
+    assert_eq!(authn(&upstream).review.unwrap().to, ReviewBy::Upstream);
+    // What the keys show is what they are without being shown.
+    let sections = "authentication:\n  requestheader: {clientCAFile: front-proxy-ca.crt}\n  \
+                    serviceAccount: {issuers: ['https://kubernetes.default.svc.cluster.local']}\n  \
+                    issuers: [{url: 'https://issuer.example.com', signingAlgs: [RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512]}]\n  \
+                    clientCAFile: ca.crt\n  clientCRLFile: revoked.crl\n  authenticationConfigFile: authentication.yaml\n  \
+                    tokenReview: {upstream: {}}\n  anonymous: {enabled: true, conditions: [{path: /livez}]}\n";
+    let least = LEAST.replace("authentication: {clientCAFile: ca.crt}\n", sections);
+    assert_eq!(authn(&upstream), authn(&least));
+    let text = uncommented(&["policyFile"], &["policy"]);
+    assert!(parse(path(), &text).unwrap_err().0.iter().any(|e| e.key == "audit.policyFile"));
 }
 
 #[test]
@@ -129,7 +172,12 @@ fn every_error_names_file_key_and_reason() {
         ),
         (
             "authentication: {}",
-            &["authentication: nobody could authenticate, expected a clientCAFile or a tokenAuthFile"],
+            &["authentication: nobody could authenticate, expected one of clientCAFile, requestheader, "],
+        ),
+        ("authentication: {anonymous: {enabled: true}}", &["authentication: nobody could authenticate"]),
+        (
+            "authentication: {keys: {maxAge: 2d}, clientCAFile:}",
+            &["authentication: nobody could authenticate"],
         ),
         (
             "authentication: {clientCAFile: a, anonymous: true}",
@@ -140,11 +188,104 @@ fn every_error_names_file_key_and_reason() {
             &["authentication.anonymous.enabled: expected true or false"],
         ),
         (
+            "authentication: {clientCAFile: a, anonymous: {conditions: [{path: livez, paths: a}, /livez, {}]}}",
+            &[
+                "authentication.anonymous.conditions[1]: expected a mapping",
+                "authentication.anonymous.conditions[0].path: expected a path that begins with /",
+                "authentication.anonymous.conditions[0].paths: unknown key, did you mean path?",
+                "authentication.anonymous.conditions[2].path: is missing",
+                "authentication.anonymous.conditions: only goes with enabled: true",
+            ],
+        ),
+        (
             "authentication: {clientCaFile: a}",
             &[
                 "authentication: nobody could",
                 "authentication.clientCaFile: unknown key, did you mean clientCAFile?",
             ],
+        ),
+        (
+            "authentication: {clientCRLFile: a, issuers: [], tokenAuthFile: b}",
+            &[
+                "authentication.clientCRLFile: only goes with clientCAFile or requestheader",
+                "authentication.issuers: only goes with authenticationConfigFile",
+            ],
+        ),
+        ("authentication: {requestheader:}", &["authentication.requestheader.clientCAFile: is missing"]),
+        (
+            "authentication: {requestheader: {clientCAFile: a, allowedNames: b, usernameHeaders: [], uidHeaders: ['a b', X-É, ''], \
+             groupHeaders: [Impersonate-Group, X-Remote_Group], extraHeadersPrefix: [Upgrade, X-A-], allowedName: c}}",
+            &[
+                "authentication.requestheader.allowedNames: expected a list",
+                "authentication.requestheader.uidHeaders[0]: \"a b\" is not a header name",
+                "authentication.requestheader.uidHeaders[1]: \"X-É\" is not a header name",
+                "authentication.requestheader.uidHeaders[2]: expected text",
+                "authentication.requestheader.groupHeaders[0]: \"Impersonate-Group\" means something else",
+                "authentication.requestheader.extraHeadersPrefix[0]: \"Upgrade\" means something else",
+                "authentication.requestheader.usernameHeaders: expected at least one",
+                "authentication.requestheader.allowedName: unknown key, did you mean allowedNames?",
+            ],
+        ),
+        (
+            "authentication: {serviceAccount: {review: sometimes, keyFiles: [1]}}",
+            &[
+                "authentication.serviceAccount.issuers: is missing",
+                "authentication.serviceAccount.keyFiles[0]: expected text",
+                "authentication.serviceAccount.review: \"sometimes\" is none of never, bound, always",
+            ],
+        ),
+        (
+            "authentication: {serviceAccount: {issuers: []}}",
+            &["authentication.serviceAccount.issuers: expected at least one"],
+        ),
+        (
+            "authentication: {authenticationConfigFile: a, issuers: [{url: b, signingAlgs: [RS256, HS256, none]}, {url: b}, {URL: c}]}",
+            &[
+                "authentication.issuers[0].signingAlgs[1]: \"HS256\" is none of RS256, RS384, RS512, PS256, PS384, PS512, ES256, ES384, ES512",
+                "authentication.issuers[0].signingAlgs[2]: \"none\" is none of RS256",
+                "authentication.issuers[1].url: stands here twice",
+                "authentication.issuers[2].url: is missing",
+                "authentication.issuers[2].URL: unknown key, did you mean url?",
+            ],
+        ),
+        (
+            "authentication: {authenticationConfigFile: a, issuers: {url: b}}",
+            &["authentication.issuers: expected a list"],
+        ),
+        (
+            "authentication: {clientCAFile: a, keys: {refreshInterval: 1h, maxAge: 1m}}",
+            &["authentication.keys.maxAge: expected at least refreshInterval"],
+        ),
+        (
+            "authentication: {tokenReview: {}}",
+            &["authentication.tokenReview: expected exactly one of upstream and kubeconfig"],
+        ),
+        (
+            "authentication: {tokenReview: {upstream: {}, kubeconfig: a}}",
+            &["authentication.tokenReview: expected exactly one of upstream and kubeconfig"],
+        ),
+        (
+            "authentication: {tokenReview: {upstream:, context: a, allowSystemIdentities: true, cacheTTL: 0s}}",
+            &[
+                "authentication.tokenReview.cacheTTL: expected more than no time at all",
+                "authentication.tokenReview.context: only goes with kubeconfig",
+                "authentication.tokenReview.allowSystemIdentities: only goes with kubeconfig",
+            ],
+        ),
+        (
+            "authentication: {tokenReview: {upstream: {a: 1}, audiences: ['']}}",
+            &[
+                "authentication.tokenReview.upstream.a: unknown key",
+                "authentication.tokenReview.audiences[0]: expected text",
+            ],
+        ),
+        (
+            "authentication: {tokenReview: {kubeconfig: [a]}}",
+            &["authentication.tokenReview.kubeconfig: expected text"],
+        ),
+        (
+            "authentication: {clientCAFile: a, endTunnelsAtExpiry: 1}",
+            &["authentication.endTunnelsAtExpiry: expected true"],
         ),
         ("authorization: {rbac: {files: a}}", &["authorization.rbac.files: expected a list"]),
         ("authorization: {rbac: {files: [1]}}", &["authorization.rbac.files[0]: expected text"]),
@@ -173,6 +314,10 @@ fn every_error_names_file_key_and_reason() {
         ("limits: {streams: 0}", &["limits.streams: 0 is not a whole number above 0"]),
         ("limits: {streams: 1.5}", &["limits.streams: 1.5 is not a whole number above 0"]),
         ("limits: {requestBody: none}", &["limits.requestBody: \"none\" is not a size"]),
+        (
+            "limits: {failedAuthentications: 0}",
+            &["limits.failedAuthentications: 0 is not a whole number above 0"],
+        ),
         ("limits: {request: 1}", &["limits.request: unknown key"]),
         ("admin: {address: localhost}", &["admin.address: invalid socket address syntax"]),
         ("reload: {interval: 0s}", &["reload.interval: expected more than no time at all"]),
@@ -242,6 +387,64 @@ fn values_are_taken() {
     assert_eq!((audit.max_age, audit.max_backups, audit.max_total_size), (None, Some(3), None));
     assert_eq!((audit.on_failure, audit.mode), (OnFailure::Open, Mode::Batch));
     assert_eq!((audit.rotate_every, audit.trusted_proxies.len()), (Some(Duration::from_secs(3600)), 2));
+}
+
+#[test]
+fn every_way_to_prove_an_identity_is_taken() {
+    let section = "authentication:
+  requestheader:
+    clientCAFile: proxy.crt
+    allowedNames: [front]
+    usernameHeaders: [X-User, X-Remote-User]
+    uidHeaders: []
+    groupHeaders: [X-Group]
+    extraHeadersPrefix: [X-Extra-]
+  serviceAccount: {issuers: [a, b], keyFiles: [sa.pub], audiences: [c], review: bound}
+  authenticationConfigFile: authentication.yaml
+  issuers:
+  - {url: 'https://a', signingAlgs: [ES256], allowSystemIdentities: true}
+  - {url: 'https://b'}
+  tokenReview: {kubeconfig: hook, audiences: [d], cacheTTL: 30s, allowSystemIdentities: true}
+  keys: {refreshInterval: 1m, maxAge: 1h}
+  endTunnelsAtExpiry: true
+  anonymous: {enabled: true, conditions: [{path: /livez}, {path: /healthz}]}
+limits: {failedAuthentications: none}
+";
+    let text = LEAST.replace("authentication: {clientCAFile: ca.crt}\n", section);
+    let config = parse(path(), &text).unwrap_or_else(|errors| panic!("{errors}"));
+    assert_eq!((config.failed_authentications, config.end_tunnels_at_expiry), (None, true));
+    let authn = config.authn;
+    assert_eq!((authn.client_ca_file, authn.upstream), (None, Some(config.endpoint)));
+    let proxy = authn.front_proxy.unwrap();
+    assert_eq!(proxy.client_ca_file, Path::new("/nowhere/proxy.crt"));
+    assert_eq!(proxy.allowed_names, ["front"]);
+    assert_eq!(proxy.username_headers, ["x-user", "x-remote-user"]);
+    assert_eq!((proxy.uid_headers.len(), proxy.group_headers), (0, vec!["x-group".parse().unwrap()]));
+    assert_eq!(proxy.extra_header_prefixes, ["x-extra-"]);
+    let accounts = authn.service_account.unwrap();
+    assert_eq!(
+        (&accounts.issuers[..], &accounts.audiences[..]),
+        (&["a".to_owned(), "b".to_owned()][..], &["c".to_owned()][..])
+    );
+    assert_eq!((accounts.key_files, accounts.review), (vec!["/nowhere/sa.pub".into()], ReviewTokens::Bound));
+    let issuer = |url: &str, signing_algs, allow_system_identities| IssuerSettings {
+        url: url.to_owned(),
+        signing_algs,
+        allow_system_identities,
+    };
+    assert_eq!(
+        authn.issuers,
+        [issuer("https://a", vec![Algorithm::Es256], true), issuer("https://b", vec![], false)]
+    );
+    let review = authn.review.unwrap();
+    assert_eq!(review.to, ReviewBy::Webhook { kubeconfig: "/nowhere/hook".into(), context: None });
+    assert_eq!((review.cache_ttl, review.allow_system_identities), (Duration::from_secs(30), true));
+    assert_eq!(
+        authn.keys,
+        KeysConfig { refresh_interval: Duration::from_secs(60), max_age: Duration::from_secs(3600) }
+    );
+    let paths = vec!["/livez".to_owned(), "/healthz".to_owned()];
+    assert_eq!(authn.anonymous, Some(Anonymous { enabled: true, paths }));
 }
 
 /// A folder, gone afterwards.
