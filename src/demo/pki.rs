@@ -270,7 +270,8 @@ fn valid(params: &mut CertificateParams, validity: Validity) {
     params.not_after = epoch + Duration::from_secs(until);
 }
 
-fn pem(label: &str, der: &[u8]) -> String {
+/// DER as PEM.
+pub(super) fn pem(label: &str, der: &[u8]) -> String {
     use base64::Engine as _;
     let text = base64::engine::general_purpose::STANDARD.encode(der);
     let mut out = format!("-----BEGIN {label}-----\n");
@@ -285,8 +286,8 @@ fn pem(label: &str, der: &[u8]) -> String {
     out
 }
 
-/// Just enough DER to exchange the subject of a certificate.
-mod der {
+/// Just enough DER to exchange the subject of a certificate, and to take a public key apart.
+pub(super) mod der {
     use super::{Attribute, Error, KeyPair, SigningKey as _};
 
     const SEQUENCE: u8 = 0x30;
@@ -353,7 +354,7 @@ mod der {
     }
 
     /// The content of the element at the start of `bytes`, and what follows the element.
-    fn content(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
+    pub(in crate::demo) fn content(bytes: &[u8]) -> Option<(&[u8], &[u8])> {
         let (&length, rest) = bytes.get(1..)?.split_first()?;
         if length < 0x80 {
             return rest.split_at_checked(length.into());
@@ -364,7 +365,7 @@ mod der {
     }
 
     /// The elements that follow one another in `bytes`, each with its header.
-    fn members(mut bytes: &[u8]) -> Vec<&[u8]> {
+    pub(in crate::demo) fn members(mut bytes: &[u8]) -> Vec<&[u8]> {
         let mut out = Vec::new();
         while let Some((_, rest)) = content(bytes) {
             out.push(&bytes[..bytes.len() - rest.len()]);
