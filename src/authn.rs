@@ -19,6 +19,7 @@ mod metrics;
 mod oidc;
 mod review;
 mod service_account;
+mod signed;
 mod token_file;
 mod websocket;
 mod x509;
