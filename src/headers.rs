@@ -118,7 +118,7 @@ pub fn for_upstream(from: &HeaderMap) -> HeaderMap {
         {
             continue;
         }
-        if name == header::SEC_WEBSOCKET_PROTOCOL {
+        if is_subprotocols(name) {
             if let Some(value) = without_bearer(value) {
                 to.append(name.clone(), value);
             }
@@ -189,14 +189,20 @@ where
 /// The subprotocols without a bearer token; None when nothing is left.
 pub fn without_bearer(protocols: &HeaderValue) -> Option<HeaderValue> {
     let pieces = || protocols.as_bytes().split(|b| *b == b',').map(<[u8]>::trim_ascii);
-    // Anywhere in a piece: Go trims more kinds of space than ASCII has, and no real protocol contains the marker.
+    // Anywhere in a piece and in any case: Go trims more kinds of space than ASCII has, no real protocol contains the
+    // marker, and a misspelt one still has a token behind it.
     let marker = BEARER_SUBPROTOCOL.as_bytes();
-    let bearer = |piece: &[u8]| piece.windows(marker.len()).any(|window| window == marker);
+    let bearer = |piece: &[u8]| piece.windows(marker.len()).any(|w| w.eq_ignore_ascii_case(marker));
     if !pieces().any(bearer) {
         return Some(protocols.clone());
     }
     let kept: Vec<&[u8]> = pieces().filter(|piece| !bearer(piece) && !piece.is_empty()).collect();
     if kept.is_empty() { None } else { HeaderValue::from_bytes(&kept.join(&b", "[..])).ok() }
+}
+
+fn is_subprotocols(name: &HeaderName) -> bool {
+    let subprotocols = header::SEC_WEBSOCKET_PROTOCOL.as_str().as_bytes();
+    name.as_str().len() == subprotocols.len() && folds_onto(name.as_str().as_bytes(), subprotocols)
 }
 
 /// Whether `name` begins with `prefix`, `_` counting as `-`.

@@ -136,7 +136,8 @@ fn bearer_among_subprotocols() {
             Some("v5.channel.k8s.io, v4.channel.k8s.io"),
         ),
         (" base64url.bearer.authorization.k8s.io.x ,", None),
-        ("Base64url.bearer.authorization.k8s.io.x", Some("Base64url.bearer.authorization.k8s.io.x")),
+        ("Base64URL.Bearer.authorization.k8s.io.x, v4.channel.k8s.io", Some("v4.channel.k8s.io")),
+        ("base64url.bearer.authorization.k8s.io", Some("base64url.bearer.authorization.k8s.io")),
     ] {
         let value = HeaderValue::from_str(protocols).unwrap();
         assert_eq!(without_bearer(&value), want.map(|w| HeaderValue::from_str(w).unwrap()), "{protocols}");
@@ -146,6 +147,11 @@ fn bearer_among_subprotocols() {
         ("sec-websocket-protocol", "v5.channel.k8s.io, base64url.bearer.authorization.k8s.io.x"),
     ]);
     assert_eq!(show(&for_upstream(&sent)), ["sec-websocket-protocol: v5.channel.k8s.io"]);
+    let sent = map(&[
+        ("sec_websocket_protocol", "v5.channel.k8s.io, base64url.bearer.authorization.k8s.io.x"),
+        ("sec-websocket_protocol", "base64url.bearer.authorization.k8s.io.x"),
+    ]);
+    assert_eq!(show(&for_upstream(&sent)), ["sec_websocket_protocol: v5.channel.k8s.io"]);
 }
 
 #[test]
