@@ -1,8 +1,16 @@
 //! `apiserver.config.k8s.io` AuthenticationConfiguration: read strictly, checked as kube-apiserver checks it, expressions
 //! compiled. Everything that is wrong is reported, with its place in the file.
 
+mod issuer;
+mod read;
+
 use super::cel::Expression;
+use crate::codec::yaml;
+use read::{Noted, Notes, Object};
 use rustls::pki_types::CertificateDer;
+
+/// The `kind` of such a file.
+const KIND: &str = "AuthenticationConfiguration";
 
 /// A file that may be used.
 #[derive(Debug)]
@@ -74,6 +82,15 @@ pub(in crate::authn) struct Rule {
     pub(in crate::authn) message: String,
 }
 
+/// What is read here is the same in all of them.
+const VERSIONS: [&str; 3] =
+    ["apiserver.config.k8s.io/v1", "apiserver.config.k8s.io/v1beta1", "apiserver.config.k8s.io/v1alpha1"];
+
+/// As many as kube-apiserver takes.
+const MOST_ISSUERS: usize = 64;
+
+// === impl AuthenticationConfiguration ===
+
 impl AuthenticationConfiguration {
     /// Reads `text`. `service_account_issuers` may not be claimed by an entry of `jwt`. Every problem is a line of its own that
     /// begins with its place, such as `jwt[0].claimMappings.username.expression: …`.
@@ -81,7 +98,61 @@ impl AuthenticationConfiguration {
         text: &str,
         service_account_issuers: &[String],
     ) -> Result<Self, Vec<String>> {
-        let _ = (text, service_account_issuers);
-        todo!()
+        let documents =
+            yaml::documents(text.trim_start_matches('\u{feff}')).map_err(|e| vec![e.to_string()])?;
+        let document = match &documents[..] {
+            [document] => &document.value,
+            [] => return Err(vec!["the file is empty".to_owned()]),
+            [_, second, ..] => {
+                return Err(vec![format!("line {}: expected one document, found a second", second.line)]);
+            }
+        };
+        let notes = Notes::default();
+        let root = Object::document(&notes, document, &["apiVersion", "kind", "jwt", "anonymous"]);
+        if !VERSIONS.contains(&root.text("apiVersion")) {
+            root.wrong("apiVersion", format!("expected one of {}", VERSIONS.join(", ")));
+        }
+        if root.text("kind") != KIND {
+            root.wrong("kind", format!("expected {KIND}"));
+        }
+        let issuers = jwt(&root, service_account_issuers);
+        let anonymous = anonymous(&root);
+        let (errors, warnings) = notes.into_lists();
+        match issuers {
+            Ok(issuers) if errors.is_empty() => Ok(Self { issuers, anonymous, warnings }),
+            _ => Err(errors),
+        }
     }
 }
+
+fn jwt(root: &Object<'_>, service_account_issuers: &[String]) -> Result<Vec<Issuer>, Noted> {
+    let entries = root.objects("jwt", issuer::FIELDS);
+    if entries.len() > MOST_ISSUERS {
+        let count = entries.len();
+        return Err(root.wrong("jwt", format!("{count} issuers are more than the allowed {MOST_ISSUERS}")));
+    }
+    let mut taken = issuer::Taken::by(service_account_issuers);
+    // All of them before the first that failed counts, so that each is reported.
+    let issuers: Vec<_> = entries.iter().map(|entry| issuer::read(entry, &mut taken)).collect();
+    issuers.into_iter().collect()
+}
+
+fn anonymous(root: &Object<'_>) -> Option<Anonymous> {
+    let anonymous = root.object("anonymous", &["enabled", "conditions"]);
+    let enabled = anonymous.flag("enabled");
+    let mut paths = Vec::new();
+    for condition in anonymous.objects("conditions", &["path"]) {
+        let path = condition.text("path");
+        if !path.starts_with('/') {
+            condition.odd("path", "no request has such a path, they begin with /");
+        }
+        paths.push(path.to_owned());
+    }
+    if !enabled && !paths.is_empty() {
+        anonymous.wrong("conditions", "only goes with enabled: true");
+    }
+    anonymous.is_there().then_some(Anonymous { enabled, paths })
+}
+
+#[cfg(test)]
+mod tests;
