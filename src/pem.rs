@@ -1,4 +1,4 @@
-//! PEM: certificates and private keys out of files. The only user of `rustls-pemfile`, so that its successor changes this
+//! PEM: certificates and keys out of files. The only user of `rustls-pemfile`, so that its successor changes this
 //! file alone.
 //!
 //! Reading and parsing are two steps: a reload reads everything first, so that what is parsed belongs together, and a
@@ -18,6 +18,18 @@ pub struct File {
     pub origin: String,
     /// As they were.
     pub bytes: Vec<u8>,
+}
+
+/// A block that a public key can be had from.
+#[derive(Debug, PartialEq, Eq)]
+pub enum KeyBlock {
+    /// DER of a SubjectPublicKeyInfo (`BEGIN PUBLIC KEY`) or of PKCS#1 (`BEGIN RSA PUBLIC KEY`); labels and contents do not
+    /// always agree, so the bytes must tell.
+    Public(Vec<u8>),
+    /// The key that it certifies.
+    Certificate(CertificateDer<'static>),
+    /// Its public half.
+    Private(PrivateKeyDer<'static>),
 }
 
 /// Bytes that do not hold what was expected of them.
@@ -41,6 +53,11 @@ pub enum Problem {
         "no private key found, expected a PEM block \"BEGIN PRIVATE KEY\", \"BEGIN RSA PRIVATE KEY\" or \"BEGIN EC PRIVATE KEY\""
     )]
     NoPrivateKey,
+    /// No block of the kind asked for.
+    #[error(
+        "no public key found, expected PEM blocks \"BEGIN PUBLIC KEY\", \"BEGIN RSA PUBLIC KEY\" or \"BEGIN CERTIFICATE\""
+    )]
+    NoPublicKey,
     /// There is nobody to ask for the passphrase.
     #[error("the private key is encrypted, expected one without a passphrase")]
     EncryptedPrivateKey,
@@ -98,6 +115,43 @@ impl File {
         }
     }
 
+    /// Everything that a public key can be had from, in order; blocks of other kinds are passed over. At least one, or an error.
+    pub fn public_keys(&self) -> Result<Vec<KeyBlock>, Error> {
+        // The reader below does not know this label.
+        let relabelled = self.with_label(b"RSA PUBLIC KEY-----", b"PUBLIC KEY-----");
+        let found: Vec<KeyBlock> = relabelled
+            .items()?
+            .into_iter()
+            .filter_map(|item| match item {
+                Item::SubjectPublicKeyInfo(key) => Some(KeyBlock::Public(key.to_vec())),
+                Item::X509Certificate(certificate) => Some(KeyBlock::Certificate(certificate)),
+                Item::Pkcs1Key(key) => Some(KeyBlock::Private(key.into())),
+                Item::Pkcs8Key(key) => Some(KeyBlock::Private(key.into())),
+                Item::Sec1Key(key) => Some(KeyBlock::Private(key.into())),
+                _ => None,
+            })
+            .collect();
+        match found.is_empty() {
+            false => Ok(found),
+            true if self.is_encrypted() => Err(self.error(Problem::EncryptedPrivateKey)),
+            true => Err(self.error(Problem::NoPublicKey)),
+        }
+    }
+
+    fn with_label(&self, old: &[u8], new: &[u8]) -> Self {
+        let (mut bytes, mut rest) = (Vec::with_capacity(self.bytes.len()), &self.bytes[..]);
+        while let Some((first, after)) = rest.split_first() {
+            if let Some(after) = rest.strip_prefix(old) {
+                bytes.extend_from_slice(new);
+                rest = after;
+            } else {
+                bytes.push(*first);
+                rest = after;
+            }
+        }
+        Self { origin: self.origin.clone(), bytes }
+    }
+
     /// The two ways a passphrase shows: PKCS#8's own marker, and the header line of the older form.
     fn is_encrypted(&self) -> bool {
         let holds = |marker: &[u8]| self.bytes.windows(marker.len()).any(|w| w == marker);
@@ -148,6 +202,38 @@ mod tests {
         for kind in ["PRIVATE KEY", "RSA PRIVATE KEY", "EC PRIVATE KEY"] {
             let pem = block("CERTIFICATE") + &block(kind);
             assert_eq!(file(&pem).private_key().unwrap().secret_der(), [0, 1, 2, 3, 4, 5], "{kind}");
+        }
+    }
+
+    #[test]
+    fn public_keys_are_read_out_of_every_kind_of_block() {
+        let kinds = [
+            "PUBLIC KEY",
+            "RSA PUBLIC KEY",
+            "CERTIFICATE",
+            "RSA PRIVATE KEY",
+            "EC PRIVATE KEY",
+            "PRIVATE KEY",
+        ];
+        let pem: String = kinds.into_iter().chain(["EC PARAMETERS", "X509 CRL"]).map(block).collect();
+        let found = file(&pem).public_keys().unwrap();
+        let der = |block: &KeyBlock| match block {
+            KeyBlock::Public(der) => ("public", der.clone()),
+            KeyBlock::Certificate(der) => ("certificate", der.to_vec()),
+            KeyBlock::Private(key) => ("private", key.secret_der().to_vec()),
+        };
+        let body = vec![0, 1, 2, 3, 4, 5];
+        let kinds = ["public", "public", "certificate", "private", "private", "private"];
+        assert_eq!(found.iter().map(der).collect::<Vec<_>>(), kinds.map(|kind| (kind, body.clone())));
+        for (pem, why) in [
+            ("", "f: no public key found, expected PEM blocks \"BEGIN PUBLIC KEY\""),
+            (&block("EC PARAMETERS"), "f: no public key found"),
+            (&block("ENCRYPTED PRIVATE KEY"), "f: the private key is encrypted"),
+            ("-----BEGIN RSA PUBLIC KEY-----\nAAAA\n", "f: not PEM: "),
+            ("-----BEGIN PUBLIC KEY-----\n!\n-----END PUBLIC KEY-----\n", "f: not PEM: "),
+        ] {
+            let got = file(pem).public_keys().unwrap_err().to_string();
+            assert!(got.starts_with(why), "{pem:?}: {got}");
         }
     }
 
