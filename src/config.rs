@@ -57,8 +57,6 @@ pub struct Config {
     pub authn: authn::Config,
     /// Rejected credentials of one source in a minute, before further ones are not looked at; None: any number.
     pub failed_authentications: Option<u32>,
-    /// Whether exec and its kin end when the credential expires that opened them; watches always do.
-    pub end_tunnels_at_expiry: bool,
     /// What they may do.
     pub authz: authz::source::Config,
     /// How many may do it at once.
@@ -154,7 +152,6 @@ struct Draft {
     forward: forward::Config,
     authn: authn::Config,
     failed_authentications: Option<u32>,
-    end_tunnels_at_expiry: bool,
     authz: authz::source::Config,
     limits: limits::Config,
     audit: Option<audit::Config>,
@@ -198,7 +195,7 @@ impl Draft {
             body_read_timeout,
             buffered_bodies: bytes(section.size("bufferedBodies", 256 << 20)),
             max_headers: server.as_ref().map_or(1_000, |s| s.listener.max_headers),
-            end_tunnels_at_expiry: false,
+            end_tunnels_at_expiry,
         };
         section.done();
         let section = root.section("audit");
@@ -216,7 +213,6 @@ impl Draft {
             forward,
             authn,
             failed_authentications,
-            end_tunnels_at_expiry,
             authz,
             limits,
             audit,
@@ -235,7 +231,6 @@ impl Draft {
             forward: self.forward.clone(),
             authn: self.authn.clone(),
             failed_authentications: self.failed_authentications,
-            end_tunnels_at_expiry: self.end_tunnels_at_expiry,
             authz: self.authz.clone(),
             limits: self.limits.clone(),
             audit: self.audit.clone()?,

@@ -412,7 +412,7 @@ limits: {failedAuthentications: none}
 ";
     let text = LEAST.replace("authentication: {clientCAFile: ca.crt}\n", section);
     let config = parse(path(), &text).unwrap_or_else(|errors| panic!("{errors}"));
-    assert_eq!((config.failed_authentications, config.end_tunnels_at_expiry), (None, true));
+    assert_eq!((config.failed_authentications, config.gateway.end_tunnels_at_expiry), (None, true));
     let authn = config.authn;
     assert_eq!((authn.client_ca_file, authn.upstream), (None, Some(config.endpoint)));
     let proxy = authn.front_proxy.unwrap();
