@@ -1,6 +1,10 @@
 //! The gate's own calls to an API server: a closed list, by the gate's own account. Nothing of a caller's request goes
 //! this way but the token that is to be reviewed.
 
+mod token_review;
+
+pub use token_review::{Claimed, Reviewed};
+
 use crate::{client::Client, endpoint::Endpoint};
 use std::sync::Arc;
 
@@ -9,12 +13,24 @@ use std::sync::Arc;
 pub struct Cluster {
     client: Client,
     endpoint: Arc<Endpoint>,
+    /// Where TokenReviews go.
+    reviews: String,
 }
 
 impl Cluster {
-    /// Calls go to `endpoint`.
+    /// An API server at `endpoint`.
     pub fn new(endpoint: Arc<Endpoint>) -> Self {
-        Self { client: Client::to(endpoint.clone()), endpoint }
+        Self::with(endpoint, token_review::PATH.to_owned())
+    }
+
+    /// A webhook: its URL itself is where TokenReviews go.
+    pub fn webhook(endpoint: Arc<Endpoint>) -> Self {
+        let reviews = endpoint.path().to_owned();
+        Self::with(endpoint, reviews)
+    }
+
+    fn with(endpoint: Arc<Endpoint>, reviews: String) -> Self {
+        Self { client: Client::to(endpoint.clone()), endpoint, reviews }
     }
 
     /// Where the calls go, with the credential that is read again while the gate runs.

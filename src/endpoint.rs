@@ -97,6 +97,7 @@ pub struct Endpoint {
     port: u16,
     authority: Authority,
     host_header: HeaderValue,
+    path: String,
     server_name: ServerName<'static>,
     tls: Arc<ClientConfig>,
     tls_http1: Arc<ClientConfig>,
@@ -120,6 +121,8 @@ pub struct Error {
     /// What is wrong, and in which file.
     pub problem: String,
 }
+
+const EXPECTED: &str = "expected a URL such as https://10.0.0.1:6443";
 
 /// Where a pod finds its service account.
 const SERVICE_ACCOUNT: &str = "/var/run/secrets/kubernetes.io/serviceaccount";
@@ -196,9 +199,18 @@ fn in_cluster(env: impl Fn(&str) -> Option<String>, folder: &Path) -> Result<Sou
 impl Endpoint {
     /// The upstream that `source` describes. All errors are reported, not only the first.
     pub fn new(source: &Source) -> Result<Self, Vec<Error>> {
+        Self::at(source, Server::parse(&source.server).and_then(Server::without_path))
+    }
+
+    /// The webhook that `source` describes: its URL may name a path.
+    pub fn webhook(source: &Source) -> Result<Self, Vec<Error>> {
+        Self::at(source, Server::parse(&source.server))
+    }
+
+    fn at(source: &Source, server: Result<Server, String>) -> Result<Self, Vec<Error>> {
         let keys = source.keys;
         let mut errors = Vec::new();
-        let server = keep(Server::parse(&source.server), keys.server, &mut errors);
+        let server = keep(server, keys.server, &mut errors);
         let name = match (&source.tls_server_name, &server) {
             (Some(name), _) => keep(server_name(name), keys.tls_server_name, &mut errors),
             (None, Some(server)) => keep(server_name(&server.host), keys.server, &mut errors),
@@ -225,6 +237,7 @@ impl Endpoint {
             port: server.port,
             authority: server.authority,
             host_header: server.host_header,
+            path: server.path,
             server_name,
             tls: alpn(&[b"h2", b"http/1.1"]),
             tls_http1: alpn(&[b"http/1.1"]),
@@ -261,6 +274,11 @@ impl Endpoint {
     /// The same as a `Host` header.
     pub fn host_header(&self) -> &HeaderValue {
         &self.host_header
+    }
+
+    /// The path of the server's URL; `/` but for a webhook.
+    pub fn path(&self) -> &str {
+        &self.path
     }
 
     /// The gate's own `Authorization` header, as of now.
@@ -300,7 +318,7 @@ impl Source {
             }
             (None, false) => {
                 return Err(
-                    "no certificate authority for the upstream; the system's own are not used, name a file"
+                    "no certificate authority for the server; the system's own are not used, name a file"
                         .to_owned(),
                 );
             }
@@ -333,17 +351,16 @@ impl Source {
         let mut warnings = Vec::new();
         if self.insecure {
             warnings.push(format!(
-                "{}: the upstream's certificate is NOT checked; whoever answers there gets the gate's credential",
+                "{}: its certificate is NOT checked; whoever answers there gets the gate's credential",
                 self.server
             ));
         }
         if !certificate && !token {
-            warnings.push(format!("{}: the gate has no credential for the upstream", self.server));
+            warnings.push(format!("{}: the gate has no credential there", self.server));
         }
         if certificate && token {
             // kube-apiserver looks at the certificate first.
-            warnings
-                .push(format!("{}: a client certificate and a token; the upstream takes one", self.server));
+            warnings.push(format!("{}: a client certificate and a token; one of them counts", self.server));
         }
         warnings
     }
@@ -364,11 +381,11 @@ struct Server {
     port: u16,
     authority: Authority,
     host_header: HeaderValue,
+    path: String,
 }
 
 impl Server {
     fn parse(url: &str) -> Result<Self, String> {
-        const EXPECTED: &str = "expected a URL such as https://10.0.0.1:6443";
         let uri: Uri = url.parse().map_err(|e| format!("{url:?}: {e}, {EXPECTED}"))?;
         let (Some("https"), Some(authority)) = (uri.scheme_str(), uri.authority()) else {
             return Err(format!("{url:?} is no https URL, {EXPECTED}"));
@@ -377,8 +394,8 @@ impl Server {
             // The URL is not repeated: it holds a password.
             return Err(format!("the URL holds a user name, {EXPECTED}"));
         }
-        if uri.path_and_query().is_some_and(|rest| rest.as_str() != "/") {
-            return Err(format!("{url:?} holds a path or query, which is not supported, {EXPECTED}"));
+        if uri.query().is_some() {
+            return Err(format!("{url:?} holds a query, which is not supported, {EXPECTED}"));
         }
         let host = authority.host();
         let port = match authority.as_str().strip_prefix(host) {
@@ -390,7 +407,16 @@ impl Server {
         let host = host.strip_prefix('[').and_then(|h| h.strip_suffix(']')).unwrap_or(host);
         let host_header = HeaderValue::try_from(authority.as_str())
             .map_err(|_| format!("{url:?} is no URL, {EXPECTED}"))?;
-        Ok(Self { host: host.to_owned(), port, authority: authority.clone(), host_header })
+        let path = uri.path().to_owned();
+        Ok(Self { host: host.to_owned(), port, authority: authority.clone(), host_header, path })
+    }
+
+    /// The callers' paths are the upstream's own.
+    fn without_path(self) -> Result<Self, String> {
+        match self.path.as_str() {
+            "/" => Ok(self),
+            path => Err(format!("the URL holds the path {path:?}, which is not supported, {EXPECTED}")),
+        }
     }
 }
 

@@ -166,7 +166,7 @@ impl Authn {
         let front_proxy = said.front_proxy(files);
         let tokens = files.tokens.as_ref().and_then(|file| said.token_file(file));
         let upstream = files.upstream.as_ref().and_then(|source| said.cluster(source));
-        let webhook = files.webhook.as_ref().and_then(|source| said.cluster(source));
+        let webhook = files.webhook.as_ref().and_then(|source| said.webhook(source));
         let review = config.review.as_ref().and_then(|review| {
             let cluster = if review.to == ReviewBy::Upstream { upstream.clone() } else { webhook.clone() };
             Some(Review::new(review.clone(), cluster?, shared.metrics.clone()))
@@ -258,6 +258,13 @@ impl Said {
         let text = |errors: Vec<endpoint::Error>| errors.into_iter().map(|e| e.problem).collect();
         let endpoint = self.keep(TOKEN_REVIEW, Endpoint::new(source).map_err(text))?;
         Some(Arc::new(Cluster::new(Arc::new(endpoint))))
+    }
+
+    fn webhook(&mut self, source: &endpoint::Source) -> Option<Arc<Cluster>> {
+        let text = |errors: Vec<endpoint::Error>| errors.into_iter().map(|e| e.problem).collect();
+        let endpoint = self.keep(TOKEN_REVIEW, Endpoint::webhook(source).map_err(text))?;
+        self.warnings.extend_from_slice(endpoint.warnings());
+        Some(Arc::new(Cluster::webhook(Arc::new(endpoint))))
     }
 
     fn service_accounts(

@@ -81,8 +81,8 @@ fn a_server_s_url_is_taken_apart_or_refused() {
         "https://api.test:0",
         "https://api.test:",
         "https://user:pw@api.test",
-        "https://api.test/k8s/clusters/c-1",
         "https://api.test/?a=b",
+        "https://api.test/?",
         "unix:///run/api.sock",
         "https://a b",
     ] {
@@ -93,12 +93,36 @@ fn a_server_s_url_is_taken_apart_or_refused() {
 }
 
 #[test]
+fn only_a_webhook_s_url_may_name_a_path() {
+    let folder = Folder::new("path");
+    let at = |server: &str| {
+        let explicit = Explicit { server: server.to_owned(), ..folder.explicit() };
+        Config::Explicit(explicit).read().unwrap()
+    };
+    for (url, path) in [
+        ("https://hook.test", "/"),
+        ("https://hook.test/", "/"),
+        ("https://hook.test/authenticate", "/authenticate"),
+        ("https://hook.test:8443/k8s/clusters/c-1/", "/k8s/clusters/c-1/"),
+    ] {
+        assert_eq!(Endpoint::webhook(&at(url)).unwrap().path(), path, "{url}");
+        let upstream = Endpoint::new(&at(url)).map(|upstream| upstream.path().to_owned());
+        assert_eq!(upstream.is_ok(), path == "/", "{url}: {upstream:?}");
+    }
+    let path = Endpoint::new(&at("https://hook.test/authenticate")).unwrap_err();
+    assert!(path[0].problem.contains("the path \"/authenticate\", which is not supported"), "{path:?}");
+    for url in ["https://hook.test/a?b=c", "http://hook.test/a", "https://u:pw@hook.test/a"] {
+        assert!(Endpoint::webhook(&at(url)).is_err(), "{url}");
+    }
+}
+
+#[test]
 fn an_upstream_is_spelled_out() {
     let folder = Folder::new("explicit");
     let plain = load(&Config::Explicit(folder.explicit())).unwrap();
     assert_eq!(plain.address(), ("api.test", 6443));
     assert_eq!(plain.bearer(), None);
-    assert_eq!(plain.warnings(), ["https://api.test:6443: the gate has no credential for the upstream"]);
+    assert_eq!(plain.warnings(), ["https://api.test:6443: the gate has no credential there"]);
     assert_eq!(plain.tls().alpn_protocols, [b"h2".to_vec(), b"http/1.1".to_vec()]);
     assert_eq!(plain.tls_http1().alpn_protocols, [b"http/1.1".to_vec()]);
 
@@ -114,7 +138,7 @@ fn an_upstream_is_spelled_out() {
     };
     let both = load(&Config::Explicit(both)).unwrap();
     assert_eq!(both.bearer().unwrap(), "Bearer s3same");
-    assert!(both.warnings()[0].contains("the upstream takes one"), "{:?}", both.warnings());
+    assert!(both.warnings()[0].contains("one of them counts"), "{:?}", both.warnings());
     assert!(!format!("{both:?}").contains("s3same"));
 
     let blind = Explicit { insecure_skip_tls_verify: true, certificate_authority: None, ..folder.explicit() };
