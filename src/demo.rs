@@ -1,5 +1,6 @@
 //! `gatelog demo`, and the upstream of the tests: a small in-memory API server and what stands around it. Not a product.
 
+mod accounts;
 mod admit;
 pub mod answer;
 pub mod apiserver;

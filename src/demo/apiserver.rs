@@ -4,6 +4,7 @@
 //! token, impersonation that takes a right, RBAC over the objects that it stores itself. Real kubectl can use it directly.
 
 use super::{
+    accounts::Accounts,
     answer::{Answer, Failure, full, json_answer, text},
     caller::{self, RuleCache},
     discovery,
@@ -38,7 +39,7 @@ use tokio::{
 };
 use tokio_rustls::TlsAcceptor;
 
-pub use super::caller::Caller;
+pub use super::{accounts::ISSUER, caller::Caller, world::Gateway};
 
 /// How many requests are remembered.
 const SEEN: usize = 10_000;
@@ -53,8 +54,8 @@ pub struct Options {
     pub listener: std::net::TcpListener,
     /// Users by bearer token.
     pub tokens: HashMap<String, Caller>,
-    /// Users who may impersonate anybody, and nothing else.
-    pub gateway_users: Vec<String>,
+    /// Who the gate is, and what it may do.
+    pub gateway: Gateway,
     /// What goes wrong.
     pub faults: Faults,
     /// HTTP/2 streams a connection may have open.
@@ -68,7 +69,7 @@ impl Options {
             tls,
             listener: std::net::TcpListener::bind(("127.0.0.1", 0))?,
             tokens: HashMap::new(),
-            gateway_users: vec![world::GATEWAY_USER.into()],
+            gateway: Gateway::default(),
             faults: Faults::default(),
             max_streams: 100,
         })
@@ -122,6 +123,8 @@ pub struct ApiServer {
 pub(super) struct Server {
     pub(super) store: Arc<Store>,
     pub(super) tokens: HashMap<String, Caller>,
+    pub(super) accounts: Accounts,
+    addr: SocketAddr,
     pub(super) kubelet: Kubelet,
     faults: Faults,
     rules: RuleCache,
@@ -143,10 +146,12 @@ impl ApiServer {
         let listener = TcpListener::from_std(options.listener)?;
         let addr = listener.local_addr()?;
         let store = Arc::new(Store::default());
-        world::fill(&store, &options.gateway_users)?;
+        world::fill(&store, &options.gateway)?;
         let server = Arc::new(Server {
             store,
             tokens: options.tokens,
+            accounts: Accounts::new().map_err(io::Error::other)?,
+            addr,
             kubelet: Kubelet::default(),
             faults: options.faults,
             rules: RuleCache::default(),
@@ -183,6 +188,21 @@ impl ApiServer {
     /// Forgets the history of the store: watches from before are answered with 410.
     pub fn compact(&self) {
         self.server.store.compact();
+    }
+
+    /// A service account's token of these claims, signed as the server signs its own.
+    pub fn mint(&self, claims: &serde_json::Value) -> String {
+        self.server.accounts.mint(claims)
+    }
+
+    /// The public key that service accounts' tokens are verified with, as PEM.
+    pub fn public_pem(&self) -> String {
+        self.server.accounts.key().public_pem()
+    }
+
+    /// Another key for service accounts' tokens; those under the old one are good for nothing.
+    pub fn rotate(&self) -> io::Result<()> {
+        self.server.accounts.rotate().map_err(io::Error::other)
     }
 
     /// Stops: no new connections, and the open ones are cut.
@@ -344,7 +364,7 @@ impl Conn {
     ) -> Result<Answer, Failure> {
         let server = &*self.server;
         let asked = Asked::parse(&parts.method, &parts.uri);
-        let caller = caller::authenticate(self.certificate.as_ref(), &server.tokens, &parts.headers)?;
+        let caller = caller::authenticate(self.certificate.as_ref(), server, &parts.headers)?;
         let rules = server.rules.get(&server.store);
         let nosniff = |mut f: Failure| {
             f.nosniff = true;
@@ -354,7 +374,7 @@ impl Conn {
         let name = asked.name();
         caller::allow(&caller, &rules, caller::attributes(&asked, &name)).map_err(nosniff)?;
         match &asked.resource {
-            None => page(&asked, parts),
+            None => page(server, &asked, parts),
             Some(resource) => {
                 let call =
                     verbs::Call { server, caller: &caller, rules: &rules, asked: &asked, resource, parts };
@@ -365,7 +385,7 @@ impl Conn {
 }
 
 /// Everything that is not a resource.
-fn page(asked: &Asked, parts: &http::request::Parts) -> Result<Answer, Failure> {
+fn page(server: &Server, asked: &Asked, parts: &http::request::Parts) -> Result<Answer, Failure> {
     let path = asked.path.as_str();
     let trimmed = if path == "/" { path } else { path.strip_suffix('/').unwrap_or(path) };
     let segments: Vec<&str> = trimmed.split('/').skip(1).collect();
@@ -373,6 +393,8 @@ fn page(asked: &Asked, parts: &http::request::Parts) -> Result<Answer, Failure> 
     let found = match segments.as_slice() {
         [""] => json_answer(200, &discovery::paths()),
         ["api"] | ["apis"] => discovery::roots(trimmed, headers),
+        [".well-known", "openid-configuration"] => server.accounts.discovery(server.addr),
+        ["openid", "v1", "jwks"] => server.accounts.jwks(),
         ["version"] => json_answer(200, &discovery::version()),
         ["healthz" | "livez" | "readyz"] if trimmed == path => health(segments.first(), asked),
         ["healthz" | "livez" | "readyz", "ping"] => text(200, "ok"),

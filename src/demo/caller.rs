@@ -1,7 +1,9 @@
 //! Who calls the demo's API server, and what the RBAC objects in its store let them do.
 
 use super::{
+    accounts::{ISSUER, Known},
     answer::Failure,
+    apiserver::Server,
     kinds,
     route::Asked,
     store::{State, Store},
@@ -11,10 +13,11 @@ use crate::{
     request::{Attributes, Object},
 };
 use http::HeaderMap;
+use jiff::Timestamp;
 use rustls::pki_types::CertificateDer;
 use serde_json::Value;
 use std::{
-    collections::{BTreeMap, HashMap},
+    collections::BTreeMap,
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -39,7 +42,8 @@ impl Caller {
         Self { name: name.into(), groups, ..Self::default() }
     }
 
-    fn anonymous() -> Self {
+    /// Nobody.
+    pub(super) fn anonymous() -> Self {
         Self {
             name: "system:anonymous".into(),
             groups: vec!["system:unauthenticated".into()],
@@ -63,19 +67,40 @@ impl Caller {
 /// Who a request is from: its client certificate, else its token, else nobody.
 pub(super) fn authenticate(
     certificate: Option<&CertificateDer<'_>>,
-    tokens: &HashMap<String, Caller>,
+    server: &Server,
     headers: &HeaderMap,
 ) -> Result<Caller, Failure> {
     if let Some(caller) = certificate.and_then(|der| from_certificate(der)) {
         return Ok(caller);
     }
     let Some(value) = headers.get(http::header::AUTHORIZATION) else { return Ok(Caller::anonymous()) };
-    let text = value.to_str().map_err(|_| Failure::unauthorized())?;
-    match text.split_once(' ') {
-        Some((scheme, token)) if scheme.eq_ignore_ascii_case("bearer") => {
-            tokens.get(token.trim()).cloned().ok_or_else(Failure::unauthorized)
-        }
-        _ => Ok(Caller::anonymous()),
+    let value = String::from_utf8_lossy(value.as_bytes());
+    match by_header(server, &value, &[ISSUER.to_owned()]) {
+        Ok(known) => Ok(known.map_or_else(Caller::anonymous, |(caller, _)| caller)),
+        Err(_) => Err(Failure::unauthorized()),
+    }
+}
+
+/// Whose bearer token is in the value of an `Authorization` header, and for which of the `wanted` audiences it is meant. None:
+/// there is no token. Split as kube-apiserver does it: whatever follows a second space is nothing.
+pub(super) fn by_header(server: &Server, value: &str, wanted: &[String]) -> Result<Option<Known>, String> {
+    let mut pieces = value.trim().splitn(3, ' ');
+    let scheme = pieces.next().unwrap_or_default();
+    let token = pieces.next().unwrap_or_default();
+    if !scheme.eq_ignore_ascii_case("bearer") || token.is_empty() {
+        return Ok(None);
+    }
+    const UNKNOWN: &str = "invalid bearer token";
+    // A static token is for the API server itself.
+    if let Some(caller) = server.tokens.get(token)
+        && wanted.iter().any(|audience| audience == ISSUER)
+    {
+        return Ok(Some((caller.clone(), vec![ISSUER.to_owned()])));
+    }
+    match server.accounts.authenticate(token, wanted, &server.store, Timestamp::now()) {
+        Ok(None) => Err(UNKNOWN.to_owned()),
+        Ok(known) => Ok(known),
+        Err(why) => Err(format!("[{UNKNOWN}, {why}]")),
     }
 }
 

@@ -162,14 +162,24 @@ pub(super) fn version() -> Value {
 
 /// `/`
 pub(super) fn paths() -> Value {
-    let mut paths = vec!["/api".to_owned(), "/api/v1".into(), "/apis".into(), "/apis/".into()];
+    let first = ["/.well-known/openid-configuration", "/api", "/api/v1", "/apis", "/apis/"];
+    let mut paths: Vec<String> = first.map(str::to_owned).into();
     for (group, versions) in groups().into_iter().filter(|(g, _)| !g.is_empty()) {
         paths.push(format!("/apis/{group}"));
         paths.extend(versions.iter().map(|v| format!("/apis/{group}/{v}")));
     }
     paths.extend(
-        ["/healthz", "/livez", "/openapi/v2", "/openapi/v3", "/openapi/v3/", "/readyz", "/version"]
-            .map(str::to_owned),
+        [
+            "/healthz",
+            "/livez",
+            "/openapi/v2",
+            "/openapi/v3",
+            "/openapi/v3/",
+            "/openid/v1/jwks",
+            "/readyz",
+            "/version",
+        ]
+        .map(str::to_owned),
     );
     json!({"paths": paths})
 }

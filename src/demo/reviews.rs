@@ -1,10 +1,11 @@
 //! Kinds that are answered on the spot: who am I, may I, may they, whose token is this.
 
 use super::{
+    accounts::ISSUER,
     answer::Failure,
-    caller::{Caller, decide},
+    apiserver::Server,
+    caller::{self, Caller, decide},
     kinds::Kind,
-    store::Store,
     value::{items, set, text},
 };
 use crate::{
@@ -12,7 +13,6 @@ use crate::{
     request::{Attributes, Object},
 };
 use serde_json::{Value, json};
-use std::collections::HashMap;
 
 /// What a review is answered from.
 pub(super) struct Known<'a> {
@@ -20,10 +20,8 @@ pub(super) struct Known<'a> {
     pub caller: &'a Caller,
     /// What is allowed.
     pub rules: &'a Rules,
-    /// The objects behind the rules.
-    pub store: &'a Store,
-    /// Whose tokens are which.
-    pub tokens: &'a HashMap<String, Caller>,
+    /// The objects behind the rules, and whose tokens are which.
+    pub server: &'a Server,
 }
 
 impl Known<'_> {
@@ -34,10 +32,7 @@ impl Known<'_> {
         super::value::default(&mut review, "/metadata/creationTimestamp", Value::Null);
         let status = match kind.kind {
             "SelfSubjectReview" => json!({"userInfo": self.caller.info()}),
-            "TokenReview" => match self.tokens.get(text(&review, "/spec/token")) {
-                Some(caller) => json!({"authenticated": true, "user": caller.info()}),
-                None => json!({"authenticated": false, "error": "the token is not known"}),
-            },
+            "TokenReview" => self.whose(&review)?,
             "SelfSubjectAccessReview" => self.access(self.caller, &review)?,
             "SubjectAccessReview" | "LocalSubjectAccessReview" => {
                 let asked = text(&review, "/spec/resourceAttributes/namespace");
@@ -60,6 +55,26 @@ impl Known<'_> {
         };
         set(&mut review, "/status", status);
         Ok(review)
+    }
+
+    /// Whose token it is. As in kube-apiserver, the token is put behind `Bearer ` and judged like any header: a space in it
+    /// splits it, and what then is no token at all is nobody's, so `system:anonymous` owns it.
+    fn whose(&self, review: &Value) -> Result<Value, Failure> {
+        let token = text(review, "/spec/token");
+        if token.is_empty() {
+            return Err(Failure::bad_request("token is required for TokenReview in authentication"));
+        }
+        let mut wanted: Vec<String> =
+            items(review, "/spec/audiences").iter().filter_map(|a| a.as_str().map(str::to_owned)).collect();
+        if wanted.is_empty() {
+            wanted.push(ISSUER.to_owned());
+        }
+        let (caller, audiences) = match caller::by_header(self.server, &format!("Bearer {token}"), &wanted) {
+            Ok(Some(known)) => known,
+            Ok(None) => (Caller::anonymous(), wanted),
+            Err(why) => return Ok(json!({"user": {}, "error": why})),
+        };
+        Ok(json!({"authenticated": true, "user": caller.info(), "audiences": audiences}))
     }
 
     fn access(&self, caller: &Caller, review: &Value) -> Result<Value, Failure> {
@@ -112,7 +127,7 @@ impl Known<'_> {
         }
         const RBAC: &str = "rbac.authorization.k8s.io";
         let at = |plural| super::kinds::by_plural(RBAC, plural).unwrap_or_default();
-        self.store.read(|state| {
+        self.server.store.read(|state| {
             for plural in ["clusterrolebindings", "rolebindings"] {
                 let inside = if plural == "rolebindings" { namespace } else { "" };
                 for (_, binding) in state.range(at(plural), inside, None) {

@@ -3,6 +3,7 @@
 mod below;
 pub(super) mod body;
 mod change;
+mod token;
 
 use super::{
     answer::{Answer, Failure, json_answer},

@@ -30,14 +30,30 @@ static BOOTSTRAP: [&str; 2] =
 /// Namespaces, a node, and what runs on it.
 static OBJECTS: &str = include_str!("world/objects.yaml");
 
-/// Fills an empty store. `gateway_users` get the right to impersonate.
-pub(super) fn fill(store: &Store, gateway_users: &[String]) -> io::Result<()> {
+/// Who the gate is to the API server, and what it may do there: always to impersonate anybody, and to read the keys of service
+/// accounts; nothing else.
+#[derive(Debug, Clone)]
+pub struct Gateway {
+    /// The users that it may be.
+    pub users: Vec<String>,
+    /// Whether it may ask whose token it is.
+    pub reviews_tokens: bool,
+}
+
+impl Default for Gateway {
+    fn default() -> Self {
+        Self { users: vec![GATEWAY_USER.into()], reviews_tokens: false }
+    }
+}
+
+/// Fills an empty store.
+pub(super) fn fill(store: &Store, gate: &Gateway) -> io::Result<()> {
     let mut objects = Vec::new();
     for text in [BOOTSTRAP[0], BOOTSTRAP[1], OBJECTS, rbac_yaml()] {
         let documents = yaml::documents(text).map_err(io::Error::other)?;
         objects.extend(documents.into_iter().map(|d| d.value));
     }
-    objects.extend(gateway(gateway_users));
+    objects.extend(gateway(gate));
     let by = Write { manager: "gatelog-demo".into(), dry_run: false };
     for object in objects {
         let group = text(&object, "/apiVersion").split_once('/').map_or("", |(g, _)| g).to_owned();
@@ -61,10 +77,11 @@ pub(super) fn fill(store: &Store, gateway_users: &[String]) -> io::Result<()> {
     Ok(())
 }
 
-/// The gate's own rights: to impersonate, and nothing else.
-fn gateway(users: &[String]) -> Vec<Value> {
-    let rule = |groups: &str, resources: &[&str]| json!({"apiGroups": [groups], "resources": resources, "verbs": ["impersonate"]});
-    let subjects: Vec<Value> = users
+/// The gate's own rights.
+fn gateway(gate: &Gateway) -> Vec<Value> {
+    let rule = |verb: &str, group: &str, resources: &[&str]| json!({"apiGroups": [group], "resources": resources, "verbs": [verb]});
+    let subjects: Vec<Value> = gate
+        .users
         .iter()
         .map(|u| json!({"kind": "User", "name": u, "apiGroup": "rbac.authorization.k8s.io"}))
         .collect();
@@ -73,15 +90,20 @@ fn gateway(users: &[String]) -> Vec<Value> {
         "metadata": {"name": "gatelog:gateway"}})
     };
     let (mut role, mut binding) = (typed("ClusterRole"), typed("ClusterRoleBinding"));
-    set(
-        &mut role,
-        "/rules",
-        json!([
-            rule("", &["users", "groups", "serviceaccounts"]),
-            // Each key is listed: `userextras/*` would match only a key that is an asterisk.
-            rule("authentication.k8s.io", &["uids", "userextras/authentication.kubernetes.io/credential-id"])
-        ]),
-    );
+    // Each key is listed: `userextras/*` would match only a key that is an asterisk.
+    let extra = ["credential-id", "node-name", "node-uid", "pod-name", "pod-uid"]
+        .map(|key| format!("userextras/authentication.kubernetes.io/{key}"));
+    let authn: Vec<&str> = std::iter::once("uids").chain(extra.iter().map(String::as_str)).collect();
+    let mut rules = vec![
+        rule("impersonate", "", &["users", "groups", "serviceaccounts"]),
+        rule("impersonate", "authentication.k8s.io", &authn),
+        // In a pod, a service account would have this one from the cluster.
+        json!({"nonResourceURLs": ["/.well-known/openid-configuration", "/openid/v1/jwks"], "verbs": ["get"]}),
+    ];
+    if gate.reviews_tokens {
+        rules.push(rule("create", "authentication.k8s.io", &["tokenreviews"]));
+    }
+    set(&mut role, "/rules", rules);
     set(
         &mut binding,
         "/roleRef",
@@ -99,7 +121,7 @@ mod tests {
     #[test]
     fn the_world_comes_to_rest() {
         let store = Store::default();
-        fill(&store, &[GATEWAY_USER.into()]).unwrap();
+        fill(&store, &Gateway::default()).unwrap();
         let deployments = kinds::by_plural("apps", "deployments").unwrap();
         let web = store.read(|s| s.get(deployments, "shop", "web")).unwrap();
         assert_eq!(int(&web, "/status/readyReplicas"), Some(3));
@@ -114,7 +136,7 @@ mod tests {
     #[test]
     fn all_that_is_stored_has_the_form_of_its_kind() {
         let store = Store::default();
-        fill(&store, &[GATEWAY_USER.into()]).unwrap();
+        fill(&store, &Gateway::default()).unwrap();
         for (at, kind) in KINDS.iter().enumerate() {
             let of = crate::demo::schema::kind(kind.group, kind.version, kind.kind).unwrap();
             store.read(|s| {

@@ -187,6 +187,34 @@ fn the_gate_may_impersonate_and_nothing_else() {
     assert_eq!(pod("kustomize")["spec"]["serviceAccountName"], account["metadata"]["name"]);
 }
 
+/// What is commented out in the gate's role is rules as well, and nothing but what an authenticator needs.
+#[test]
+fn what_the_gate_may_do_besides_is_there_to_be_uncommented() {
+    let path = root().join("deploy/kustomize/clusterrole.yaml");
+    let uncommented: Vec<String> = text(&path)
+        .lines()
+        .map(|line| match line.split_once("# ") {
+            Some((indent, rest)) if rest.starts_with("- ") || rest.starts_with("  ") => {
+                format!("{indent}{rest}")
+            }
+            _ => line.to_owned(),
+        })
+        .collect();
+    let role = yaml::documents(&uncommented.join("\n")).unwrap().remove(0).value;
+    let extra = ["credential-id", "node-name", "node-uid", "pod-name", "pod-uid"]
+        .map(|key| format!("userextras/authentication.kubernetes.io/{key}"));
+    let resources: Vec<&str> = std::iter::once("uids").chain(extra.iter().map(String::as_str)).collect();
+    assert_eq!(
+        role["rules"],
+        json!([
+            {"apiGroups": [""], "resources": ["users", "groups", "serviceaccounts"], "verbs": ["impersonate"]},
+            {"apiGroups": ["authentication.k8s.io"], "resources": resources, "verbs": ["impersonate"]},
+            {"apiGroups": ["authentication.k8s.io"], "resources": ["tokenreviews"], "verbs": ["create"]},
+            {"nonResourceURLs": ["/.well-known/openid-configuration", "/openid/v1/jwks"], "verbs": ["get"]},
+        ])
+    );
+}
+
 /// In a sidecar the gate acts for one application only.
 #[test]
 fn the_sidecar_may_impersonate_the_application_and_nothing_else() {

@@ -23,6 +23,8 @@ mod golden_audit;
 #[cfg(feature = "demo")]
 mod harness;
 #[cfg(feature = "demo")]
+mod identity;
+#[cfg(feature = "demo")]
 mod kube_client;
 #[cfg(feature = "demo")]
 mod kubectl;

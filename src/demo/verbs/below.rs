@@ -11,7 +11,6 @@ use crate::demo::{
     value::{int, map, remove, set, text},
     write::{self, Write},
 };
-use base64::Engine as _;
 use hyper::upgrade::OnUpgrade;
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -21,12 +20,7 @@ impl Call<'_> {
         self.form()?;
         let bytes = body?;
         let review = self.decode(place.kind, &bytes)?;
-        let known = Known {
-            caller: self.caller,
-            rules: self.rules,
-            store: &self.server.store,
-            tokens: &self.server.tokens,
-        };
+        let known = Known { caller: self.caller, rules: self.rules, server: self.server };
         Ok(json_answer(201, &known.answer(place.kind, &place.namespace, review)?))
     }
 
@@ -147,32 +141,6 @@ impl Call<'_> {
             201,
             &json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}),
         ))
-    }
-
-    /// A token that looks like one and opens nothing.
-    pub(super) fn token(&self, place: &Place, account: &Value, bytes: &[u8]) -> Result<Answer, Failure> {
-        let mut request = self.decode_as(schema::named("TokenRequest"), "TokenRequest", bytes)?;
-        let seconds = int(&request, "/spec/expirationSeconds").unwrap_or(3600);
-        let now = jiff::Timestamp::now().as_second();
-        let name = text(account, "/metadata/name");
-        let claims = json!({"iss": "https://kubernetes.default.svc.cluster.local", "iat": now, "exp": now + seconds,
-            "sub": format!("system:serviceaccount:{}:{name}", place.namespace), "aud": ["https://kubernetes.default.svc"],
-            "kubernetes.io": {"namespace": place.namespace, "serviceaccount": {"name": name,
-                "uid": text(account, "/metadata/uid")}}});
-        let part = |v: &[u8]| base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(v);
-        let head = json!({"alg": "RS256", "kid": "demo"}).to_string();
-        let token =
-            [part(head.as_bytes()), part(claims.to_string().as_bytes()), part(write::suffix(48).as_bytes())]
-                .join(".");
-        let expires = jiff::Timestamp::from_second(now + seconds).unwrap_or(jiff::Timestamp::UNIX_EPOCH);
-        let expires = expires.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
-        set(&mut request, "/kind", "TokenRequest");
-        set(&mut request, "/apiVersion", "authentication.k8s.io/v1");
-        set(&mut request, "/metadata/name", name);
-        set(&mut request, "/metadata/namespace", place.namespace.as_str());
-        set(&mut request, "/spec/expirationSeconds", seconds);
-        set(&mut request, "/status", json!({"token": token, "expirationTimestamp": expires}));
-        Ok(json_answer(201, &request))
     }
 }
 
