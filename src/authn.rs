@@ -62,8 +62,9 @@ pub struct Conn {
     pub peer: SocketAddr,
     /// As presented, leaf first; empty without a client certificate. Nothing about the chain has been judged.
     pub certificates: Vec<CertificateDer<'static>>,
-    judged: x509::Cache,
-    judged_as_proxy: x509::Cache,
+    judged: x509::Cache<Option<Authenticated>>,
+    /// When the certificate that the proxy may speak with expires.
+    judged_as_proxy: x509::Cache<Option<SystemTime>>,
 }
 
 /// Proof that authentication succeeded; only this module makes one.
@@ -226,7 +227,7 @@ impl Shared {
 impl Authn {
     /// How many CAs' client certificates are accepted; None when certificates are not looked at.
     pub fn client_cas(&self) -> Option<usize> {
-        self.x509.as_ref().map(X509::len)
+        self.x509.as_ref().map(|x509| x509.authorities().len())
     }
 
     /// How many static tokens there are; None without a token file.

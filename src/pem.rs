@@ -4,7 +4,7 @@
 //! Reading and parsing are two steps: a reload reads everything first, so that what is parsed belongs together, and a
 //! kubeconfig carries PEM inside its own text.
 
-use rustls::pki_types::{CertificateDer, PrivateKeyDer};
+use rustls::pki_types::{CertificateDer, CertificateRevocationListDer, PrivateKeyDer};
 use rustls_pemfile::Item;
 use std::{fmt, io::Read as _, path::Path};
 
@@ -58,6 +58,9 @@ pub enum Problem {
         "no public key found, expected PEM blocks \"BEGIN PUBLIC KEY\", \"BEGIN RSA PUBLIC KEY\" or \"BEGIN CERTIFICATE\""
     )]
     NoPublicKey,
+    /// No block of the kind asked for.
+    #[error("no revocation list found, expected PEM blocks \"BEGIN X509 CRL\"")]
+    NoRevocationList,
     /// There is nobody to ask for the passphrase.
     #[error("the private key is encrypted, expected one without a passphrase")]
     EncryptedPrivateKey,
@@ -95,6 +98,19 @@ impl File {
             })
             .collect::<Vec<_>>();
         if found.is_empty() { Err(self.error(Problem::NoCertificate)) } else { Ok(found) }
+    }
+
+    /// All certificate revocation lists, in order; blocks of other kinds are passed over. At least one, or an error.
+    pub fn revocation_lists(&self) -> Result<Vec<CertificateRevocationListDer<'static>>, Error> {
+        let found = self
+            .items()?
+            .into_iter()
+            .filter_map(|item| match item {
+                Item::Crl(list) => Some(list),
+                _ => None,
+            })
+            .collect::<Vec<_>>();
+        if found.is_empty() { Err(self.error(Problem::NoRevocationList)) } else { Ok(found) }
     }
 
     /// The first private key (PKCS#8, PKCS#1 or SEC1); blocks of other kinds are passed over.
@@ -195,6 +211,11 @@ mod tests {
         let pem =
             format!("a comment\n{}{}{}", block("CERTIFICATE"), block("PRIVATE KEY"), block("CERTIFICATE"));
         assert_eq!(file(&pem).certificates().unwrap().len(), 2);
+        let pem = pem + &block("X509 CRL");
+        assert_eq!(file(&pem).certificates().unwrap().len(), 2);
+        assert_eq!(file(&pem).revocation_lists().unwrap().len(), 1);
+        let none = file(&block("CERTIFICATE")).revocation_lists().unwrap_err().to_string();
+        assert_eq!(none, "f: no revocation list found, expected PEM blocks \"BEGIN X509 CRL\"");
     }
 
     #[test]

@@ -9,7 +9,7 @@ use super::{
     review::Review,
     service_account::ServiceAccounts,
     token_file::TokenFile,
-    x509::X509,
+    x509::{Revocations, X509},
 };
 use crate::{
     cluster::Cluster,
@@ -87,6 +87,7 @@ pub struct Files {
 const CLIENT_CA_FILE: &str = "clientCAFile";
 const CLIENT_CRL_FILE: &str = "clientCRLFile";
 const REQUESTHEADER_CA_FILE: &str = "requestheader.clientCAFile";
+const REQUESTHEADER_ALLOWED_NAMES: &str = "requestheader.allowedNames";
 const TOKEN_AUTH_FILE: &str = "tokenAuthFile";
 const SERVICE_ACCOUNT: &str = "serviceAccount";
 const KEY_FILES: &str = "serviceAccount.keyFiles";
@@ -162,8 +163,10 @@ impl Authn {
     ) -> Result<(Self, Vec<String>), Vec<Error>> {
         let mut said = Said::default();
         let config = &files.config;
-        let x509 = files.client_ca.as_ref().and_then(|file| said.client_ca(file, files.client_crl.as_ref()));
-        let front_proxy = said.front_proxy(files);
+        let revocations = said.revocations(files.client_crl.as_ref());
+        let x509 = files.client_ca.as_ref().and_then(|file| said.client_ca(file, revocations.as_ref()));
+        let front_proxy = said.front_proxy(files, revocations.as_ref());
+        said.certificates(files, x509.as_ref(), front_proxy.as_ref(), revocations.as_ref());
         let tokens = files.tokens.as_ref().and_then(|file| said.token_file(file));
         let upstream = files.upstream.as_ref().and_then(|source| said.cluster(source));
         let webhook = files.webhook.as_ref().and_then(|source| said.webhook(source));
@@ -217,27 +220,61 @@ struct Said {
 }
 
 impl Said {
-    fn client_ca(&mut self, file: &File, crls: Option<&File>) -> Option<X509> {
-        let _ = crls;
+    fn revocations(&mut self, file: Option<&File>) -> Option<Revocations> {
+        self.keep(CLIENT_CRL_FILE, Revocations::new(file?))
+    }
+
+    fn client_ca(&mut self, file: &File, revocations: Option<&Revocations>) -> Option<X509> {
         let bundle = match file.certificates() {
             Ok(bundle) => bundle,
             Err(e) => return self.refuse(CLIENT_CA_FILE, [e.to_string()]),
         };
-        match X509::new(&bundle) {
+        match X509::new(&bundle, revocations) {
             Ok(x509) => {
-                self.warnings.extend(named(file, x509.warnings(SystemTime::now())));
+                self.warnings.extend(named(file, x509.authorities().warnings(SystemTime::now())));
                 Some(x509)
             }
             Err(problems) => self.refuse(CLIENT_CA_FILE, named(file, problems)),
         }
     }
 
-    fn front_proxy(&mut self, files: &Files) -> Option<FrontProxy> {
-        let (config, ca) = (files.config.front_proxy.as_ref()?, files.front_proxy_ca.as_ref()?);
-        let made = FrontProxy::new(config, ca, files.client_crl.as_ref());
-        let (made, warnings) = self.keep(REQUESTHEADER_CA_FILE, made)?;
-        self.warnings.extend(warnings);
-        Some(made)
+    fn front_proxy(&mut self, files: &Files, revocations: Option<&Revocations>) -> Option<FrontProxy> {
+        let (config, file) = (files.config.front_proxy.as_ref()?, files.front_proxy_ca.as_ref()?);
+        let bundle = match file.certificates() {
+            Ok(bundle) => bundle,
+            Err(e) => return self.refuse(REQUESTHEADER_CA_FILE, [e.to_string()]),
+        };
+        match FrontProxy::new(config, &bundle, revocations) {
+            Ok(proxy) => {
+                self.warnings.extend(named(file, proxy.authorities().warnings(SystemTime::now())));
+                Some(proxy)
+            }
+            Err(problems) => self.refuse(REQUESTHEADER_CA_FILE, named(file, problems)),
+        }
+    }
+
+    /// What only shows when the bundles and the lists are seen together.
+    fn certificates(
+        &mut self,
+        files: &Files,
+        x509: Option<&X509>,
+        proxy: Option<&FrontProxy>,
+        revocations: Option<&Revocations>,
+    ) {
+        let clients = x509.map(X509::authorities);
+        let proxies = proxy.map(FrontProxy::authorities);
+        if let (Some(file), Some(revocations)) = (&files.client_crl, revocations) {
+            let bundles: Vec<_> = clients.into_iter().chain(proxies).collect();
+            self.warnings.extend(named(file, revocations.warnings(SystemTime::now(), &bundles)));
+        }
+        if let (Some(clients), Some(proxy)) = (clients, proxy)
+            && proxy.takes_any_name()
+            && clients.overlap(proxy.authorities())
+        {
+            let problem = "expected the name of the proxy's certificate: its CA signs client certificates, too, \
+                           and each of those could claim to be anybody";
+            self.refuse::<()>(REQUESTHEADER_ALLOWED_NAMES, [problem.to_owned()]);
+        }
     }
 
     fn token_file(&mut self, file: &File) -> Option<TokenFile> {

@@ -22,7 +22,7 @@ fn now<T>(future: impl Future<Output = T>) -> T {
 impl Fixture {
     fn new(anonymous: bool) -> Self {
         let ca = Ca::new("clients").unwrap();
-        let x509 = X509::new(&[CertificateDer::from(ca.der().to_vec())]).unwrap();
+        let x509 = X509::new(&[CertificateDer::from(ca.der().to_vec())], None).unwrap();
         let (tokens, _) = TokenFile::parse("tokbob,bob,2,dev").unwrap();
         let config = Config {
             anonymous: Some(Anonymous { enabled: anonymous, paths: Vec::new() }),

@@ -5,10 +5,12 @@
 
 use jiff::Timestamp;
 use rcgen::{
-    BasicConstraints, CertificateParams, DnType, ExtendedKeyUsagePurpose, IsCa, Issuer, KeyPair,
-    KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, SigningKey,
+    BasicConstraints, CertificateParams, CertificateRevocationListParams, DnType, ExtendedKeyUsagePurpose,
+    IsCa, Issuer, KeyIdMethod, KeyPair, KeyUsagePurpose, PKCS_ECDSA_P256_SHA256, RevokedCertParams,
+    SerialNumber, SigningKey,
 };
 use std::{fs, io, io::Write as _, path::Path, sync::Arc, time::Duration};
+use x509_parser::prelude::{FromDer as _, X509Certificate};
 
 /// What an extended-key-usage extension may say.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -176,6 +178,31 @@ impl Ca {
         Ok(Pair { chain: vec![der::resubject(&der, &client.subject, &key)?], key: key.serialize_pem() })
     }
 
+    /// A list of the certificates that this authority has revoked, as PEM. `validity`: when it was made, and when the next is due.
+    pub fn revocation_list(&self, revoked: &[&Pair], validity: Validity) -> Result<String, Error> {
+        let epoch = rcgen::date_time_ymd(1970, 1, 1);
+        let (from, until) = span(validity);
+        let serial = |pair: &&Pair| {
+            let leaf = pair.chain.first().ok_or(Error::Structure)?;
+            let (_, leaf) = X509Certificate::from_der(leaf).map_err(|_| Error::Structure)?;
+            Ok::<_, Error>(RevokedCertParams {
+                serial_number: SerialNumber::from_slice(leaf.raw_serial()),
+                revocation_time: epoch + from,
+                reason_code: None,
+                invalidity_date: None,
+            })
+        };
+        let list = CertificateRevocationListParams {
+            this_update: epoch + from,
+            next_update: epoch + until,
+            crl_number: SerialNumber::from(1),
+            issuing_distribution_point: None,
+            revoked_certs: revoked.iter().map(serial).collect::<Result<_, _>>()?,
+            key_identifier_method: KeyIdMethod::Sha256,
+        };
+        Ok(pem("X509 CRL", list.signed_by(&self.issuer())?.der()))
+    }
+
     /// The authority's own certificate and key, to be used as a client's.
     pub fn own(&self) -> Pair {
         Pair { chain: vec![self.der.clone()], key: self.key.serialize_pem() }
@@ -257,6 +284,14 @@ fn purpose(usage: Usage) -> ExtendedKeyUsagePurpose {
 }
 
 fn valid(params: &mut CertificateParams, validity: Validity) {
+    let epoch = rcgen::date_time_ymd(1970, 1, 1);
+    let (from, until) = span(validity);
+    params.not_before = epoch + from;
+    params.not_after = epoch + until;
+}
+
+/// From when to when, since the epoch.
+fn span(validity: Validity) -> (Duration, Duration) {
     const DAY: u64 = 86_400;
     let now = u64::try_from(Timestamp::now().as_second()).unwrap_or_default();
     let (from, until) = match validity {
@@ -265,9 +300,7 @@ fn valid(params: &mut CertificateParams, validity: Validity) {
         Validity::Expired => (now - 30 * DAY, now - DAY),
         Validity::NotYet => (now + DAY, now + 30 * DAY),
     };
-    let epoch = rcgen::date_time_ymd(1970, 1, 1);
-    params.not_before = epoch + Duration::from_secs(from);
-    params.not_after = epoch + Duration::from_secs(until);
+    (Duration::from_secs(from), Duration::from_secs(until))
 }
 
 /// DER as PEM.
@@ -378,7 +411,6 @@ pub(super) mod der {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use x509_parser::prelude::{FromDer as _, X509Certificate};
 
     fn subject(pair: &Pair) -> Vec<(String, String)> {
         let (rest, certificate) = X509Certificate::from_der(&pair.chain[0]).unwrap();

@@ -46,6 +46,13 @@ pub(super) fn read(subject: &X509Name<'_>) -> Result<Subject, String> {
     Ok(Subject { name, uid, groups })
 }
 
+/// The last common name alone, whatever the rest says.
+pub(super) fn common_name(subject: &X509Name<'_>) -> Result<Option<String>, String> {
+    let last = subject.iter_attributes().filter(|a| *a.attr_type() == COMMON_NAME).last();
+    let name = last.map(|attribute| text(attribute, "common name")).transpose()?;
+    Ok(name.filter(|name| !name.is_empty()))
+}
+
 fn text(attribute: &AttributeTypeAndValue<'_>, what: &str) -> Result<String, String> {
     let bytes = attribute.attr_value().data;
     let text = match attribute.attr_value().tag() {

@@ -1,5 +1,9 @@
-use super::*;
+use super::{
+    authorities::{Bounds, REFUSAL_KEPT},
+    *,
+};
 use crate::demo::pki::{Attribute, Ca, Client, Pair, Usage, Validity};
+use std::time::Duration;
 
 fn ders(pair: &Pair) -> Vec<CertificateDer<'static>> {
     pair.chain.iter().map(|der| CertificateDer::from(der.clone())).collect()
@@ -7,7 +11,7 @@ fn ders(pair: &Pair) -> Vec<CertificateDer<'static>> {
 
 fn trusting(cas: &[&Ca]) -> X509 {
     let bundle: Vec<_> = cas.iter().map(|ca| CertificateDer::from(ca.der().to_vec())).collect();
-    X509::new(&bundle).unwrap()
+    X509::new(&bundle, None).unwrap()
 }
 
 /// The certificate without its version field, which makes it one of version 1. (Its signature then no longer fits.)
@@ -22,7 +26,12 @@ fn judged(x509: &X509, chain: &[CertificateDer<'static>]) -> String {
     judged_at(x509, chain, &Cache::default(), SystemTime::now())
 }
 
-fn judged_at(x509: &X509, chain: &[CertificateDer<'static>], cache: &Cache, now: SystemTime) -> String {
+fn judged_at(
+    x509: &X509,
+    chain: &[CertificateDer<'static>],
+    cache: &Cache<Option<Authenticated>>,
+    now: SystemTime,
+) -> String {
     match x509.authenticate(chain, cache, now) {
         Ok(None) => "no opinion".to_owned(),
         Ok(Some(proven)) => {
@@ -199,7 +208,7 @@ fn what_an_anchor_leaves_out_is_judged_too() {
     let ok = "a//system:authenticated";
     let bounded = |change: fn(&mut Bounds)| {
         let mut x509 = trusting(&[&root]);
-        change(&mut x509.bounds[0]);
+        change(&mut x509.authorities.groups[0].bounds[0]);
         [judged(&x509, &direct), judged(&x509, &below)]
     };
     let both = |why: &str| [why.to_owned(), why.to_owned()];
@@ -223,13 +232,16 @@ fn a_bundle_holds_authorities_only() {
     let root = Ca::new("clients").unwrap();
     let leaf = ders(&root.client(&Client::new("a")).unwrap()).remove(0);
     let bundle = [CertificateDer::from(root.der().to_vec()), leaf, CertificateDer::from(vec![1, 2])];
-    let errors = X509::new(&bundle).unwrap_err();
+    let errors = X509::new(&bundle, None).unwrap_err();
     assert_eq!(errors[0], "certificate 2: not a CA certificate, expected basic constraints CA:TRUE");
     assert!(errors[1].starts_with("certificate 3: not a certificate: "), "{errors:?}");
     let servers = root.intermediate("servers", &[Usage::Server]).unwrap();
     let x509 = trusting(&[&root, &servers]);
     let now = SystemTime::now();
     let usage = "certificate 2: its extended key usage rules out client certificates";
-    assert_eq!(x509.warnings(now), [usage]);
-    assert_eq!(x509.warnings(now + Duration::from_secs(500 * 86_400)), ["certificate 1: has expired", usage]);
+    assert_eq!(x509.authorities().warnings(now), [usage]);
+    assert_eq!(
+        x509.authorities().warnings(now + Duration::from_secs(500 * 86_400)),
+        ["certificate 1: has expired", usage]
+    );
 }

@@ -1,0 +1,458 @@
+//! The CAs of one bundle, and the judgement of a connection's chain under them, which is kept with the connection.
+//!
+//! webpki builds the path and checks signatures, validity, basic constraints, name constraints and revocation. What it leaves
+//! out and Go does not is checked here: a CA's own certificate (validity, path length, key usage, extended key usage, critical
+//! extensions) and `keyCertSign` of intermediates.
+
+use super::{
+    credential_id, parsed,
+    revocation::{List, Revocations},
+};
+use arc_swap::ArcSwapOption;
+use rustls::pki_types::{
+    CertificateDer, SignatureVerificationAlgorithm, SubjectPublicKeyInfoDer, TrustAnchor, UnixTime,
+};
+use std::{
+    ops::RangeInclusive,
+    sync::{
+        Arc,
+        atomic::{AtomicU64, Ordering},
+    },
+    time::{Duration, SystemTime},
+};
+use webpki::{
+    CertRevocationList, EndEntityCert, ExpirationPolicy, ExtendedKeyUsageValidator, KeyPurposeId,
+    KeyPurposeIdIter, KeyUsage, RevocationCheckDepth, RevocationOptionsBuilder, UnknownStatusPolicy,
+    VerifiedPath,
+};
+use x509_parser::{
+    asn1_rs::{Oid, oid},
+    prelude::X509Certificate,
+};
+
+/// More certificates than any real chain has; bounds what a stranger can make the gate verify.
+const MAX_PRESENTED: usize = 16;
+/// How long a refusal is kept with its connection. Seconds. (A certificate may become valid meanwhile.)
+pub(super) const REFUSAL_KEPT: u64 = 10;
+
+/// The CAs of one bundle in one snapshot.
+#[derive(Debug)]
+pub(in crate::authn) struct Authorities {
+    /// Tells judgements under these CAs from those under others.
+    generation: u64,
+    /// One, unless CAs of the same name have revocation lists of their own.
+    pub(super) groups: Vec<Group>,
+    algorithms: &'static [&'static dyn SignatureVerificationAlgorithm],
+}
+
+/// CAs to which the same revocation lists apply.
+#[derive(Debug, Default)]
+pub(super) struct Group {
+    anchors: Vec<TrustAnchor<'static>>,
+    /// What a trust anchor leaves out of its certificate; parallel to `anchors`.
+    pub(super) bounds: Vec<Bounds>,
+    /// The newest first.
+    lists: Vec<Arc<List>>,
+}
+
+/// What a CA's certificate says besides name and key. webpki takes anchors as unconditional; Kubernetes does not.
+#[derive(Debug)]
+pub(super) struct Bounds {
+    /// Which of the bundle, from 1.
+    place: usize,
+    key: SubjectPublicKeyInfoDer<'static>,
+    /// Seconds since the epoch.
+    pub(super) valid: RangeInclusive<u64>,
+    pub(super) path_len: Option<u32>,
+    pub(super) client_auth: bool,
+    /// Neither a key usage without `keyCertSign` nor a critical extension that nobody here understands.
+    pub(super) may_sign: bool,
+}
+
+/// The judgement of a connection's chain, kept with the connection. `T` is what was made of the leaf.
+#[derive(Debug)]
+pub(in crate::authn) struct Cache<T>(pub(super) ArcSwapOption<Judgement<T>>);
+
+#[derive(Debug)]
+pub(super) struct Judgement<T> {
+    generation: u64,
+    /// When this judgement holds, in seconds since the epoch.
+    holds: RangeInclusive<u64>,
+    pub(super) outcome: Result<T, String>,
+}
+
+/// A chain that leads to a CA.
+struct Verified<'a> {
+    leaf: X509Certificate<'a>,
+    /// When every certificate on the way to the CA is valid. Seconds since the epoch.
+    valid: RangeInclusive<u64>,
+    /// The last second in which every revocation list that was consulted is the newest.
+    fresh: u64,
+}
+
+impl<T> Default for Cache<T> {
+    fn default() -> Self {
+        Self(ArcSwapOption::empty())
+    }
+}
+
+impl Authorities {
+    /// Takes the certificates of a bundle; the problems of each are said, not only the first.
+    pub(in crate::authn) fn new(
+        bundle: &[CertificateDer<'static>],
+        revocations: Option<&Revocations>,
+    ) -> Result<Self, Vec<String>> {
+        static GENERATION: AtomicU64 = AtomicU64::new(0);
+        let (mut authorities, mut errors) = (Vec::new(), Vec::new());
+        for (i, certificate) in bundle.iter().enumerate() {
+            match authority(certificate, i + 1) {
+                Ok(authority) => authorities.push(authority),
+                Err(problem) => errors.push(format!("certificate {}: {problem}", i + 1)),
+            }
+        }
+        if !errors.is_empty() {
+            return Err(errors);
+        }
+        let algorithms = rustls::crypto::aws_lc_rs::default_provider().signature_verification_algorithms.all;
+        let keys: Vec<_> = authorities
+            .iter()
+            .map(|(anchor, bounds)| (anchor.subject.to_vec(), bounds.key.clone()))
+            .collect();
+        let mut groups: Vec<Group> = Vec::new();
+        for ((anchor, bounds), (name, key)) in authorities.into_iter().zip(&keys) {
+            let lists = revocations.map_or_else(Vec::new, |r| r.concerning(name, key, &keys, algorithms));
+            let same = |group: &Group| {
+                group.lists.len() == lists.len()
+                    && group.lists.iter().zip(&lists).all(|(a, b)| Arc::ptr_eq(a, b))
+            };
+            let at = groups.iter().position(same).unwrap_or(groups.len());
+            if at == groups.len() {
+                groups.push(Group { lists, ..Group::default() });
+            }
+            if let Some(group) = groups.get_mut(at) {
+                group.anchors.push(anchor);
+                group.bounds.push(bounds);
+            }
+        }
+        Ok(Self { generation: GENERATION.fetch_add(1, Ordering::Relaxed), groups, algorithms })
+    }
+
+    /// How many CAs there are.
+    pub(in crate::authn) fn len(&self) -> usize {
+        self.groups.iter().map(|group| group.anchors.len()).sum()
+    }
+
+    /// What is odd at `now` but no reason to refuse the bundle.
+    pub(in crate::authn) fn warnings(&self, now: SystemTime) -> Vec<String> {
+        let now = seconds(now);
+        let mut all: Vec<&Bounds> = self.groups.iter().flat_map(|group| &group.bounds).collect();
+        all.sort_by_key(|bounds| bounds.place);
+        let warn = |bounds: &Bounds| {
+            let odd = if !bounds.may_sign {
+                "its key usage rules out signing certificates, or it has a critical extension that is not understood"
+            } else if !bounds.client_auth {
+                "its extended key usage rules out client certificates"
+            } else if now > *bounds.valid.end() {
+                "has expired"
+            } else {
+                return None;
+            };
+            Some(format!("certificate {}: {odd}", bounds.place))
+        };
+        all.into_iter().filter_map(warn).collect()
+    }
+
+    /// Whether a CA of this name is among them: None if not, else whether one of them has signed `list`.
+    pub(super) fn signed(
+        &self,
+        name: &[u8],
+        by: impl Fn(&SubjectPublicKeyInfoDer<'_>) -> bool,
+    ) -> Option<bool> {
+        let all = self.groups.iter().flat_map(|group| group.anchors.iter().zip(&group.bounds));
+        let keys = all.filter(|(anchor, _)| anchor.subject.as_ref() == name).map(|(_, bounds)| &bounds.key);
+        keys.map(by).reduce(|one, other| one || other)
+    }
+
+    /// Whether one CA, by name and key, is in both bundles.
+    pub(in crate::authn) fn overlap(&self, other: &Self) -> bool {
+        let all = |authorities: &'_ Self| {
+            authorities.groups.iter().flat_map(|group| &group.anchors).cloned().collect::<Vec<_>>()
+        };
+        let (ours, theirs) = (all(self), all(other));
+        ours.iter().any(|a| {
+            theirs
+                .iter()
+                .any(|b| a.subject == b.subject && a.subject_public_key_info == b.subject_public_key_info)
+        })
+    }
+
+    pub(super) fn algorithms(&self) -> &'static [&'static dyn SignatureVerificationAlgorithm] {
+        self.algorithms
+    }
+
+    /// What `read` makes of the leaf of `chain` and the time of its expiry, once it is shown to lead to one of the CAs. Ok(None):
+    /// there is no chain. What comes out is kept in `cache` until it can change; the error names the certificate.
+    pub(in crate::authn) fn judge<T: Clone>(
+        &self,
+        chain: &[CertificateDer<'static>],
+        cache: &Cache<T>,
+        now: SystemTime,
+        read: impl FnOnce(&X509Certificate<'_>, Option<SystemTime>) -> Result<T, String>,
+    ) -> Result<Option<T>, String> {
+        let Some((leaf, rest)) = chain.split_first() else { return Ok(None) };
+        let now = seconds(now);
+        if let Some(known) = &*cache.0.load()
+            && known.generation == self.generation
+            && known.holds.contains(&now)
+        {
+            return known.outcome.clone().map(Some);
+        }
+        let judged = self.verify(leaf, rest, now).and_then(|verified| {
+            let (from, until) = verified.valid.into_inner();
+            let expires = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(until));
+            Ok((read(&verified.leaf, expires)?, from..=until.min(verified.fresh)))
+        });
+        let (outcome, holds) = match judged {
+            Ok((outcome, holds)) => (Ok(outcome), holds),
+            Err(problem) => {
+                let why = format!("client certificate {}: {problem}", credential_id(leaf));
+                (Err(why), now..=now.saturating_add(REFUSAL_KEPT))
+            }
+        };
+        cache.0.store(Some(Arc::new(Judgement {
+            generation: self.generation,
+            holds,
+            outcome: outcome.clone(),
+        })));
+        outcome.map(Some)
+    }
+
+    fn verify<'a>(
+        &self,
+        leaf: &'a CertificateDer<'static>,
+        rest: &[CertificateDer<'static>],
+        now: u64,
+    ) -> Result<Verified<'a>, String> {
+        if rest.len() >= MAX_PRESENTED {
+            return Err(format!("more than {MAX_PRESENTED} certificates were presented"));
+        }
+        let entity = EndEntityCert::try_from(leaf).map_err(|e| describe(&e))?;
+        let mut why = webpki::Error::UnknownIssuer;
+        for group in &self.groups {
+            match group.verify(&entity, rest, self.algorithms, now) {
+                Ok(way) => {
+                    let leaf = parsed(leaf)?;
+                    let valid = both(way, validity(&leaf));
+                    return Ok(Verified { leaf, valid, fresh: group.fresh(now) });
+                }
+                // Another group may know more of it than that it is not theirs.
+                Err(problem) if is_unknown(&why) => why = problem,
+                Err(_) => {}
+            }
+        }
+        Err(describe(&why))
+    }
+}
+
+impl Group {
+    /// When all the way above the leaf is valid.
+    fn verify(
+        &self,
+        entity: &EndEntityCert<'_>,
+        rest: &[CertificateDer<'static>],
+        algorithms: &[&dyn SignatureVerificationAlgorithm],
+        now: u64,
+    ) -> Result<RangeInclusive<u64>, webpki::Error> {
+        let lists: Vec<&CertRevocationList<'_>> = self.lists.iter().map(|list| &list.list).collect();
+        // Without a list there is nothing to build.
+        let revocation = RevocationOptionsBuilder::new(&lists).ok().map(|options| {
+            options
+                .with_depth(RevocationCheckDepth::Chain)
+                .with_status_policy(UnknownStatusPolicy::Allow)
+                .with_expiration_policy(ExpirationPolicy::Enforce)
+                .build()
+        });
+        let time = UnixTime::since_unix_epoch(Duration::from_secs(now));
+        let within = |path: &VerifiedPath<'_>| self.way(path, now).map(drop);
+        let path = entity.verify_for_usage(
+            algorithms,
+            &self.anchors,
+            rest,
+            time,
+            ClientAuth,
+            revocation,
+            Some(&within),
+        )?;
+        self.way(&path, now)
+    }
+
+    /// What webpki does not check of the path above the leaf, and when all of that is valid. An error makes webpki try other ways.
+    fn way(&self, path: &VerifiedPath<'_>, now: u64) -> Result<RangeInclusive<u64>, webpki::Error> {
+        let known = |(anchor, _): &(&TrustAnchor<'static>, &Bounds)| std::ptr::eq(*anchor, path.anchor());
+        let bounds = self.anchors.iter().zip(&self.bounds).find(known).map(|(_, bounds)| bounds);
+        let bounds = bounds.ok_or(webpki::Error::UnknownIssuer)?;
+        bounds.check(path.intermediate_certificates().count(), now)?;
+        let mut valid = bounds.valid.clone();
+        for link in path.intermediate_certificates() {
+            let der = link.der();
+            let link = parsed(&der).map_err(|_| webpki::Error::BadDer)?;
+            if !may_sign(&link) {
+                return Err(webpki::Error::EndEntityUsedAsCa);
+            }
+            valid = both(valid, validity(&link));
+        }
+        Ok(valid)
+    }
+
+    /// Until when the lists are what they are now. One that has already expired refuses whom it concerns, and no longer changes.
+    fn fresh(&self, now: u64) -> u64 {
+        let ends = self.lists.iter().map(|list| list.next_update).filter(|end| *end > now);
+        ends.min().map_or(u64::MAX, |end| end.saturating_sub(1))
+    }
+}
+
+impl Bounds {
+    /// What Kubernetes asks of the CA's own certificate.
+    fn check(&self, intermediates: usize, now: u64) -> Result<(), webpki::Error> {
+        let at = |s: &u64| UnixTime::since_unix_epoch(Duration::from_secs(*s));
+        let (time, not_before, not_after) = (at(&now), at(self.valid.start()), at(self.valid.end()));
+        if time < not_before {
+            return Err(webpki::Error::CertNotValidYet { time, not_before });
+        }
+        if time > not_after {
+            return Err(webpki::Error::CertExpired { time, not_after });
+        }
+        if self.path_len.is_some_and(|most| u32::try_from(intermediates).is_ok_and(|n| n > most)) {
+            return Err(webpki::Error::PathLenConstraintViolated);
+        }
+        if !self.may_sign {
+            return Err(webpki::Error::EndEntityUsedAsCa);
+        }
+        if !self.client_auth {
+            return Err(not_for_clients(Vec::new()));
+        }
+        Ok(())
+    }
+}
+
+/// No extended key usage at all, any, or client authentication; asked of the leaf and of each intermediate.
+struct ClientAuth;
+
+impl ExtendedKeyUsageValidator for ClientAuth {
+    fn validate(&self, usages: KeyPurposeIdIter<'_, '_>) -> Result<(), webpki::Error> {
+        // 1.3.6.1.5.5.7.3.2 and 2.5.29.37.0
+        let accepted =
+            [KeyPurposeId::new(&[0x2b, 6, 1, 5, 5, 7, 3, 2]), KeyPurposeId::new(&[0x55, 0x1d, 0x25, 0])];
+        let mut present = Vec::new();
+        for usage in usages {
+            let usage = usage?;
+            if accepted.contains(&usage) {
+                return Ok(());
+            }
+            present.push(usage.to_decoded_oid());
+        }
+        if present.is_empty() { Ok(()) } else { Err(not_for_clients(present)) }
+    }
+}
+
+fn not_for_clients(present: Vec<Vec<usize>>) -> webpki::Error {
+    let required = KeyUsage::client_auth();
+    webpki::Error::RequiredEkuNotFoundContext(webpki::RequiredEkuNotFoundContext { required, present })
+}
+
+fn authority(
+    certificate: &CertificateDer<'static>,
+    place: usize,
+) -> Result<(TrustAnchor<'static>, Bounds), String> {
+    let parsed = parsed(certificate)?;
+    let anchor = webpki::anchor_from_trusted_cert(certificate).map_err(|e| describe(&e))?.to_owned();
+    let constraints = parsed.basic_constraints().map_err(|e| format!("basic constraints: {e}"))?;
+    // Before version 3 there were no extensions to say it in.
+    let is_ca = constraints.as_ref().map_or(parsed.version().0 < 2, |c| c.value.ca);
+    if !is_ca {
+        return Err("not a CA certificate, expected basic constraints CA:TRUE".to_owned());
+    }
+    let usage = parsed.extended_key_usage().map_err(|e| format!("extended key usage: {e}"))?;
+    let bounds = Bounds {
+        place,
+        key: SubjectPublicKeyInfoDer::from(parsed.public_key().raw.to_vec()),
+        valid: validity(&parsed),
+        path_len: constraints.and_then(|c| c.value.path_len_constraint),
+        client_auth: usage.is_none_or(|u| u.value.any || u.value.client_auth),
+        may_sign: may_sign(&parsed) && is_understood(&parsed),
+    };
+    Ok((anchor, bounds))
+}
+
+/// Without a key usage a CA may sign; with one only if that says so.
+fn may_sign(ca: &X509Certificate<'_>) -> bool {
+    match ca.key_usage() {
+        Ok(usage) => usage.is_none_or(|usage| usage.value.key_cert_sign()),
+        Err(_) => false,
+    }
+}
+
+/// Whether every critical extension of a trust anchor is one that is heeded, here or by webpki.
+fn is_understood(ca: &X509Certificate<'_>) -> bool {
+    // Key usage, alternative names, basic constraints, name constraints, distribution points, policies, extended key usage.
+    const HEEDED: [Oid<'static>; 7] = [
+        oid!(2.5.29.15),
+        oid!(2.5.29.17),
+        oid!(2.5.29.19),
+        oid!(2.5.29.30),
+        oid!(2.5.29.31),
+        oid!(2.5.29.32),
+        oid!(2.5.29.37),
+    ];
+    ca.extensions().iter().all(|extension| !extension.critical || HEEDED.contains(&extension.oid))
+}
+
+fn validity(certificate: &X509Certificate<'_>) -> RangeInclusive<u64> {
+    let second = |time: x509_parser::time::ASN1Time| u64::try_from(time.timestamp()).unwrap_or(0);
+    let validity = certificate.validity();
+    second(validity.not_before)..=second(validity.not_after)
+}
+
+fn both(a: RangeInclusive<u64>, b: RangeInclusive<u64>) -> RangeInclusive<u64> {
+    *a.start().max(b.start())..=*a.end().min(b.end())
+}
+
+pub(super) fn seconds(time: SystemTime) -> u64 {
+    time.duration_since(SystemTime::UNIX_EPOCH).map_or(0, |d| d.as_secs())
+}
+
+/// A CA of no name here, or of the right name and the wrong key.
+fn is_unknown(error: &webpki::Error) -> bool {
+    matches!(error, webpki::Error::UnknownIssuer | webpki::Error::InvalidSignatureForPublicKey)
+}
+
+/// For the log; webpki's own words are the names of its variants.
+pub(super) fn describe(error: &webpki::Error) -> String {
+    use webpki::Error::*;
+    let words = match error {
+        error if is_unknown(error) => "signed by an unknown authority",
+        CertExpired { .. } => "a certificate of the chain has expired",
+        CertNotValidYet { .. } => "a certificate of the chain is not yet valid",
+        CaUsedAsEndEntity => "a CA's own certificate is not accepted as a client certificate",
+        EndEntityUsedAsCa => "a certificate of the chain may not sign others",
+        UnsupportedCertVersion => "not a certificate of version 3",
+        RequiredEkuNotFoundContext(_) => {
+            "the extended key usage of the chain does not allow client authentication"
+        }
+        EmptyEkuExtension => "an extended key usage of the chain is empty",
+        PathLenConstraintViolated => "a CA of the chain does not allow so many CAs below it",
+        NameConstraintViolation => "a name in it is outside the name constraints of a CA of the chain",
+        UnsupportedCriticalExtension => "a critical extension of the chain is not understood",
+        UnsupportedSignatureAlgorithmContext(_) | UnsupportedSignatureAlgorithmForPublicKeyContext(_) => {
+            "signed with an algorithm or a kind of key that is not accepted"
+        }
+        CertRevoked => "a certificate of the chain has been revoked",
+        CrlExpired { .. } => "the revocation list of a CA of the chain has expired",
+        InvalidCrlSignatureForPublicKey => {
+            "the revocation list in the name of a CA of the chain is not signed by that CA"
+        }
+        IssuerNotCrlSigner => "a CA of the chain may not sign the revocation list it has",
+        other => return format!("cannot be verified: {other}"),
+    };
+    words.to_owned()
+}
