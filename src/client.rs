@@ -5,12 +5,25 @@
 
 use crate::endpoint::Endpoint;
 use bytes::Bytes;
-use http::{HeaderMap, StatusCode};
-use rustls::pki_types::CertificateDer;
-use std::{sync::Arc, time::Duration};
+use http::{
+    HeaderMap, Method, Request, StatusCode, Uri,
+    header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue, USER_AGENT},
+};
+use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
+use hyper_rustls::{FixedServerNameResolver, HttpsConnector, HttpsConnectorBuilder};
+use hyper_util::{
+    client::legacy::{self, connect::HttpConnector},
+    rt::{TokioExecutor, TokioTimer},
+};
+use rustls::{
+    ClientConfig, RootCertStore,
+    crypto::aws_lc_rs,
+    pki_types::{CertificateDer, ServerName},
+};
+use std::{error, sync::Arc, time::Duration};
 
 /// Whose certificates are believed.
-#[derive(Debug, Clone)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Roots {
     /// Those of the system.
     System,
@@ -20,7 +33,11 @@ pub enum Roots {
 
 /// A client with its connections.
 #[derive(Debug)]
-pub struct Client {}
+pub struct Client {
+    http: legacy::Client<HttpsConnector<HttpConnector>, Full<Bytes>>,
+    /// None: anywhere.
+    endpoint: Option<Arc<Endpoint>>,
+}
 
 /// What came back, whatever its status.
 #[derive(Debug, Clone)]
@@ -50,31 +67,171 @@ pub struct Bounds {
     pub body: usize,
 }
 
+const AGENT: HeaderValue = HeaderValue::from_static(concat!("gatelog/", env!("CARGO_PKG_VERSION")));
+const JSON: HeaderValue = HeaderValue::from_static("application/json");
+
+/// A connection of its own, before other addresses of the host are tried for what is left of the time.
+const CONNECT: Duration = Duration::from_secs(5);
+/// Shorter than servers keep a connection that nothing is asked on, so that a call seldom meets one that is being closed.
+const IDLE: Duration = Duration::from_secs(30);
+const IDLE_CONNECTIONS: usize = 8;
+/// A connection that leads nowhere any more is noticed by the time a call has waited for so long.
+const PING_EVERY: Duration = Duration::from_secs(10);
+const PING_ANSWER: Duration = Duration::from_secs(5);
+
 impl Client {
     /// For absolute `https` URLs; nothing is presented.
     ///
     /// # Errors
     /// A certificate that is none, or a system without any.
     pub fn to_anywhere(roots: &Roots) -> Result<Self, String> {
-        let _ = roots;
-        todo!()
+        let tls = ClientConfig::builder_with_provider(Arc::new(aws_lc_rs::default_provider()))
+            .with_safe_default_protocol_versions()
+            .map_err(|e| e.to_string())?
+            .with_root_certificates(roots.store()?)
+            .with_no_client_auth();
+        Ok(Self { http: pool(tls, None), endpoint: None })
     }
 
     /// For paths on one server that a kubeconfig describes; its credentials go with every call.
     pub fn to(endpoint: Arc<Endpoint>) -> Self {
-        let _ = endpoint;
-        todo!()
+        let tls = ClientConfig::clone(endpoint.tls());
+        Self { http: pool(tls, Some(endpoint.server_name().clone())), endpoint: Some(endpoint) }
     }
 
     /// GET of JSON. `target` is an absolute URL, or a path and query on the endpoint.
     pub async fn get(&self, target: &str, bounds: Bounds) -> Result<Answer, Error> {
-        let _ = (target, bounds);
-        todo!()
+        self.call(Method::GET, target, Bytes::new(), bounds).await
     }
 
     /// POST of JSON, asking for JSON.
     pub async fn post(&self, target: &str, body: Bytes, bounds: Bounds) -> Result<Answer, Error> {
-        let _ = (target, body, bounds);
-        todo!()
+        self.call(Method::POST, target, body, bounds).await
+    }
+
+    async fn call(&self, method: Method, target: &str, body: Bytes, bounds: Bounds) -> Result<Answer, Error> {
+        let uri = self.uri(target).map_err(Error::Failed)?;
+        let host = uri.authority().map_or_else(String::new, ToString::to_string);
+        let failed = |why: String| Error::Failed(format!("{host}: {why}"));
+        let request = self.request(method, uri, body).map_err(failed)?;
+        let answered = tokio::time::timeout(bounds.timeout, self.answer(request, bounds.body)).await;
+        answered.unwrap_or_else(|_| Err(format!("no answer within {:?}", bounds.timeout))).map_err(failed)
+    }
+
+    async fn answer(&self, request: Request<Full<Bytes>>, most: usize) -> Result<Answer, String> {
+        let answer = self.http.request(request).await.map_err(|e| reason(&e))?;
+        let (head, body) = answer.into_parts();
+        let body =
+            Limited::new(body, most).collect().await.map_err(|e| match e.is::<LengthLimitError>() {
+                true => format!("the answer is larger than {most} bytes"),
+                false => reason(&*e),
+            })?;
+        Ok(Answer { status: head.status, headers: head.headers, body: body.to_bytes() })
+    }
+
+    fn request(&self, method: Method, uri: Uri, body: Bytes) -> Result<Request<Full<Bytes>>, String> {
+        let has_body = method == Method::POST;
+        let mut request = Request::builder().method(method).uri(uri);
+        if let Some(headers) = request.headers_mut() {
+            headers.insert(ACCEPT, JSON);
+            headers.insert(USER_AGENT, AGENT);
+            if has_body {
+                headers.insert(CONTENT_TYPE, JSON);
+            }
+            if let Some(bearer) = self.endpoint.as_ref().and_then(|endpoint| endpoint.bearer()) {
+                headers.insert(AUTHORIZATION, bearer);
+            }
+        }
+        request.body(Full::new(body)).map_err(|e| e.to_string())
+    }
+
+    /// A user name in a URL is a credential, so such a URL is not repeated.
+    fn uri(&self, target: &str) -> Result<Uri, String> {
+        if let Some(endpoint) = &self.endpoint {
+            let authority = endpoint.authority().clone();
+            if !target.starts_with('/') {
+                return Err(format!("{authority}: {target:?} is no path on it"));
+            }
+            let uri = Uri::builder().scheme("https").authority(authority).path_and_query(target).build();
+            return uri.map_err(|e| format!("{}: {target:?}: {e}", endpoint.authority()));
+        }
+        let uri: Uri = target.parse().map_err(|e| format!("not a URL: {e}"))?;
+        match (uri.scheme_str(), uri.authority()) {
+            (Some("https"), Some(authority)) if !authority.as_str().contains('@') => Ok(uri),
+            (Some("https"), Some(authority)) => {
+                Err(format!("{}: a URL with a user name, expected none", authority.host()))
+            }
+            _ => Err("expected a URL that begins with https://".to_owned()),
+        }
     }
 }
+
+// === impl Roots ===
+
+impl Roots {
+    fn store(&self) -> Result<RootCertStore, String> {
+        let mut store = RootCertStore::empty();
+        match self {
+            Self::System => {
+                let found = rustls_native_certs::load_native_certs();
+                store.add_parsable_certificates(found.certs);
+                if store.is_empty() {
+                    let why = found.errors.first().map_or_else(String::new, |e| format!(": {e}"));
+                    return Err(format!("the system has no certificate authorities{why}"));
+                }
+            }
+            Self::Only(certificates) => {
+                for (i, certificate) in certificates.iter().enumerate() {
+                    store
+                        .add(certificate.clone())
+                        .map_err(|e| format!("certificate authority {}: {e}", i + 1))?;
+                }
+            }
+        }
+        Ok(store)
+    }
+}
+
+fn pool(
+    mut tls: ClientConfig,
+    name: Option<ServerName<'static>>,
+) -> legacy::Client<HttpsConnector<HttpConnector>, Full<Bytes>> {
+    let mut tcp = HttpConnector::new();
+    // Otherwise it would refuse what is not plain HTTP.
+    tcp.enforce_http(false);
+    tcp.set_nodelay(true);
+    tcp.set_connect_timeout(Some(CONNECT));
+    // The connector writes the protocols itself, and insists.
+    tls.alpn_protocols.clear();
+    let mut https = HttpsConnectorBuilder::new().with_tls_config(tls).https_only();
+    if let Some(name) = name {
+        https = https.with_server_name_resolver(FixedServerNameResolver::new(name));
+    }
+    legacy::Client::builder(TokioExecutor::new())
+        .timer(TokioTimer::new())
+        .pool_timer(TokioTimer::new())
+        .pool_idle_timeout(IDLE)
+        .pool_max_idle_per_host(IDLE_CONNECTIONS)
+        .http2_keep_alive_interval(PING_EVERY)
+        .http2_keep_alive_timeout(PING_ANSWER)
+        .http2_keep_alive_while_idle(true)
+        .build(https.enable_all_versions().wrap_connector(tcp))
+}
+
+/// What lies below the first error, which only says that there was one.
+fn reason(error: &(dyn error::Error + 'static)) -> String {
+    let mut reasons: Vec<String> = Vec::new();
+    let mut below = error.source();
+    while let Some(cause) = below {
+        let cause_text = cause.to_string();
+        if reasons.last() != Some(&cause_text) {
+            reasons.push(cause_text);
+        }
+        below = cause.source();
+    }
+    if reasons.is_empty() { error.to_string() } else { reasons.join(": ") }
+}
+
+#[cfg(test)]
+#[cfg(feature = "demo")]
+mod tests;
