@@ -1,0 +1,711 @@
+//! Types before anything runs, as Kubernetes' compiler checks them, and the expression as the interpreter gets it.
+//!
+//! The `cel` crate parses and evaluates, but knows no types before it evaluates. So this walks what it parsed without its
+//! macros, finds every identifier, field, function and overload among those that Kubernetes declares, and writes the
+//! expression anew: macros expanded with their rounds counted, field names unescaped, and calls that need the care of
+//! [`super::runtime`] sent there.
+
+use super::{
+    Scope, build,
+    declared::{self, USER, user_field},
+    runtime,
+    types::{Type, Unifier},
+    unescape,
+};
+use cel::common::ast::{CallExpr, EntryExpr, Expr, IdedExpr, ListExpr, LiteralValue, MapExpr, operators};
+
+/// What is wrong, and the number of the node where.
+#[derive(Debug)]
+pub(super) struct Refusal {
+    pub(super) at: u64,
+    pub(super) what: String,
+}
+
+/// An expression for the interpreter, and its type.
+type Made = (IdedExpr, Type);
+
+/// How deep expressions may hold one another, so that no evaluation needs more stack than a worker has.
+const DEPTH: usize = 48;
+
+/// Checks `expr` and writes it anew.
+pub(super) fn check(expr: &IdedExpr, scope: Scope) -> Result<Made, Refusal> {
+    let mut checker = Checker {
+        scope,
+        types: Unifier::default(),
+        vars: Vec::new(),
+        named: 0,
+        depth: 0,
+        in_format: false,
+        alike: Vec::new(),
+    };
+    let (made, of) = checker.any(expr)?;
+    checker.members_are_alike()?;
+    Ok((made, checker.types.settled(&of)))
+}
+
+struct Checker {
+    scope: Scope,
+    types: Unifier,
+    /// Of the comprehensions around, the innermost last: the name, its type, and what stands for it.
+    vars: Vec<(String, Type, IdedExpr)>,
+    /// How many names have been given to what has none in the text.
+    named: usize,
+    depth: usize,
+    /// Within a call of `format`, whose arguments need not be alike.
+    in_format: bool,
+    /// Members that must be of one type when all is known.
+    alike: Vec<(u64, Vec<Type>)>,
+}
+
+impl Checker {
+    fn any(&mut self, expr: &IdedExpr) -> Result<Made, Refusal> {
+        self.depth += 1;
+        if self.depth > DEPTH {
+            return refuse(expr.id, format!("nested deeper than {DEPTH} levels"));
+        }
+        let made = match &expr.expr {
+            Expr::Literal(value) => Ok((build::literal(value), literal_type(value))),
+            Expr::Ident(name) => self.ident(expr.id, name),
+            Expr::Select(select) => self.select(expr.id, &select.operand, &select.field, false),
+            Expr::Call(call) => self.call(expr.id, call),
+            Expr::List(list) => self.list(expr.id, list),
+            Expr::Map(map) => self.map(expr.id, map),
+            Expr::Struct(_) => refuse(expr.id, "messages cannot be made here"),
+            Expr::Comprehension(_) | Expr::Unspecified => refuse(expr.id, "not an expression"),
+        };
+        self.depth -= 1;
+        made
+    }
+
+    // --- names ---
+
+    /// The variable of a comprehension with that name.
+    fn var(&self, name: &str) -> Option<Made> {
+        let found = self.vars.iter().rev().find(|(var, ..)| var == name)?;
+        Some((found.2.clone(), found.1.clone()))
+    }
+
+    fn is_root(&self, expr: &IdedExpr) -> bool {
+        match &expr.expr {
+            Expr::Ident(name) => match name.strip_prefix('.') {
+                Some(absolute) => absolute == self.scope.variable(),
+                None => name == self.scope.variable() && self.var(name).is_none(),
+            },
+            _ => false,
+        }
+    }
+
+    fn ident(&self, at: u64, name: &str) -> Result<Made, Refusal> {
+        let root = self.scope.variable();
+        let absolute = name.strip_prefix('.');
+        if let (None, Some(var)) = (absolute, self.var(name)) {
+            return Ok(var);
+        }
+        match absolute.unwrap_or(name) {
+            plain if plain == root => {
+                refuse(at, format!("{root} is no value of its own, only its fields are: {root}.name"))
+            }
+            "bool" | "bytes" | "double" | "int" | "list" | "map" | "null_type" | "string" | "type"
+            | "uint" => Ok((build::ident(name), Type::Type)),
+            plain => refuse(at, format!("undeclared reference to '{plain}'; only {root} is known here")),
+        }
+    }
+
+    /// What something is taken out of: only there may `claims` or `user` stand for itself, and then the last is true.
+    fn operand(&mut self, expr: &IdedExpr) -> Result<(IdedExpr, Type, bool), Refusal> {
+        if self.is_root(expr) {
+            let of = match self.scope {
+                Scope::Claims => Type::map(Type::String, Type::Dyn),
+                Scope::User => USER,
+            };
+            return Ok((build::ident(self.scope.variable()), of, true));
+        }
+        let (made, of) = self.any(expr)?;
+        Ok((made, of, false))
+    }
+
+    // --- members ---
+
+    fn select(&mut self, at: u64, operand: &IdedExpr, field: &str, optional: bool) -> Result<Made, Refusal> {
+        let (made, key, of, optional) = self.selected(at, operand, field, optional)?;
+        Ok(if optional {
+            (build::call(operators::OPT_SELECT, vec![made, key]), Type::optional(of))
+        } else {
+            (build::call(operators::INDEX, vec![made, key]), of)
+        })
+    }
+
+    /// The operand, the key, the type of what is there, and whether the result is optional.
+    fn selected(
+        &mut self,
+        at: u64,
+        operand: &IdedExpr,
+        field: &str,
+        optional: bool,
+    ) -> Result<(IdedExpr, IdedExpr, Type, bool), Refusal> {
+        let (made, of, root) = self.operand(operand)?;
+        let (of, was_optional) = self.types.resolved(&of).unwrapped();
+        let field_type = match of {
+            Type::Map(_, value) => *value,
+            USER => match user_field(field) {
+                Some(of) => of,
+                None => {
+                    return refuse(
+                        at,
+                        format!("undefined field '{field}': user has username, uid, groups, extra"),
+                    );
+                }
+            },
+            Type::Dyn => Type::Dyn,
+            Type::Param(_) => {
+                self.types.assign(&Type::Dyn, &of);
+                Type::Dyn
+            }
+            other => return refuse(at, format!("type '{other}' does not support field selection")),
+        };
+        let key = match unescape(field) {
+            Some(key) if !is_map_literal(operand) => key,
+            None if root => {
+                return refuse(at, format!("no claim can be selected as '{field}': '__' begins an escape"));
+            }
+            _ => field.to_owned(),
+        };
+        Ok((made, build::text(&key), field_type, optional || was_optional))
+    }
+
+    fn index(&mut self, at: u64, name: &str, call: &CallExpr) -> Result<Made, Refusal> {
+        let [operand, key] = two(at, &call.args)?;
+        let (made, of, root) = self.operand(operand)?;
+        let (index, key_type) = self.any(key)?;
+        let result = self.resolve(at, name, false, &[of, key_type])?;
+        let index = match (&key.expr, root) {
+            _ if is_map_literal(operand) => index,
+            (Expr::Literal(LiteralValue::String(field)), _) => match unescape(field.inner()) {
+                Some(key) => build::text(&key),
+                None if root => {
+                    let field = field.inner();
+                    return refuse(
+                        at,
+                        format!("no claim can be selected as '{field}': '__' begins an escape"),
+                    );
+                }
+                None => index,
+            },
+            (Expr::Literal(_), _) => index,
+            (_, true) => build::call("@claim", vec![index]),
+            (_, false) => build::call("@key", vec![index]),
+        };
+        Ok((build::call(name, vec![made, index]), result))
+    }
+
+    fn has(&mut self, at: u64, arg: &IdedExpr) -> Result<Made, Refusal> {
+        match &arg.expr {
+            Expr::Select(select) => {
+                let (made, key, ..) = self.selected(arg.id, &select.operand, &select.field, false)?;
+                Ok((build::call("@has", vec![made, key]), Type::Bool))
+            }
+            _ => refuse(at, "has() takes a field selection, such as has(claims.name)"),
+        }
+    }
+
+    // --- literals of lists and maps ---
+
+    fn list(&mut self, at: u64, list: &ListExpr) -> Result<Made, Refusal> {
+        let mut made = Vec::with_capacity(list.elements.len());
+        let mut members = Vec::with_capacity(list.elements.len());
+        let mut joined: Option<Type> = None;
+        for (place, element) in list.elements.iter().enumerate() {
+            let (element_made, mut of) = self.any(element)?;
+            if list.optional_indices.contains(&place) {
+                of = self.optional_member(element.id, &of)?;
+            }
+            let Some(common) = self.types.join(joined.as_ref(), &of) else {
+                return refuse(element.id, self.mismatch(joined.as_ref(), &of));
+            };
+            joined = Some(common);
+            made.push(element_made);
+            members.push(of);
+        }
+        self.note_alike(at, members);
+        let of = joined.unwrap_or_else(|| self.types.fresh());
+        Ok((build::list(made, list.optional_indices.clone()), Type::list(of)))
+    }
+
+    fn map(&mut self, at: u64, map: &MapExpr) -> Result<Made, Refusal> {
+        let mut made = Vec::with_capacity(map.entries.len());
+        let (mut keys, mut values) = (Vec::new(), Vec::new());
+        let (mut key_type, mut value_type): (Option<Type>, Option<Type>) = (None, None);
+        for entry in &map.entries {
+            let EntryExpr::MapEntry(entry) = &entry.expr else {
+                return refuse(at, "messages cannot be made here");
+            };
+            let (key, of) = self.any(&entry.key)?;
+            let Some(common) = self.types.join(key_type.as_ref(), &of) else {
+                return refuse(entry.key.id, self.mismatch(key_type.as_ref(), &of));
+            };
+            key_type = Some(common);
+            keys.push(of);
+            let (value, mut of) = self.any(&entry.value)?;
+            if entry.optional {
+                of = self.optional_member(entry.value.id, &of)?;
+            }
+            let Some(common) = self.types.join(value_type.as_ref(), &of) else {
+                return refuse(entry.value.id, self.mismatch(value_type.as_ref(), &of));
+            };
+            value_type = Some(common);
+            values.push(of);
+            made.push((key, value, entry.optional));
+        }
+        self.note_alike(at, keys);
+        self.note_alike(at, values);
+        let key = key_type.unwrap_or_else(|| self.types.fresh());
+        let value = value_type.unwrap_or_else(|| self.types.fresh());
+        Ok((build::map(made), Type::map(key, value)))
+    }
+
+    /// What an optional member adds if it is there.
+    fn optional_member(&self, at: u64, of: &Type) -> Result<Type, Refusal> {
+        match self.types.resolved(of).unwrapped() {
+            (held, true) => Ok(held),
+            (Type::Dyn, _) => Ok(Type::Dyn),
+            (other, _) => refuse(at, format!("expected an optional value, found '{other}'")),
+        }
+    }
+
+    fn mismatch(&self, before: Option<&Type>, of: &Type) -> String {
+        let shown = |of: &Type| self.types.settled(of).to_string();
+        format!("expected type '{}' but found '{}'", before.map(shown).unwrap_or_default(), shown(of))
+    }
+
+    fn note_alike(&mut self, at: u64, members: Vec<Type>) {
+        if !self.in_format && members.len() > 1 {
+            self.alike.push((at, members));
+        }
+    }
+
+    /// Kubernetes has the members of a literal be of one type, and does not take `dyn` for another.
+    fn members_are_alike(&self) -> Result<(), Refusal> {
+        for (at, members) in &self.alike {
+            let mut settled = members.iter().map(|of| self.types.settled(of));
+            let Some(first) = settled.next() else { continue };
+            if let Some(other) = settled.find(|of| *of != first) {
+                let what = format!("expected type '{first}' but found '{other}'; use dyn() to mix types");
+                return refuse(*at, what);
+            }
+        }
+        Ok(())
+    }
+
+    // --- calls ---
+
+    fn call(&mut self, at: u64, call: &CallExpr) -> Result<Made, Refusal> {
+        let name = call.func_name.as_str();
+        match (&call.target, name) {
+            (None, operators::OPT_SELECT) => {
+                let [operand, field] = two(at, &call.args)?;
+                match &field.expr {
+                    Expr::Literal(LiteralValue::String(field)) => {
+                        self.select(at, operand, field.inner(), true)
+                    }
+                    _ => refuse(at, "a field's name is expected after '.?'"),
+                }
+            }
+            (None, operators::INDEX | operators::OPT_INDEX) => self.index(at, name, call),
+            (None, operators::IN) => self.within(at, call),
+            (None, operators::HAS) => match call.args.as_slice() {
+                [arg] => self.has(at, arg),
+                _ => refuse(at, "has() takes one field selection"),
+            },
+            (None, "size") | (Some(_), "size") => self.size(at, call),
+            (Some(target), _) => match self.namespaced(target, name) {
+                Some(full) => self.function(at, &full, &call.args),
+                None => self.method(at, target, name, &call.args),
+            },
+            (None, _) => self.function(at, name, &call.args),
+        }
+    }
+
+    /// `sets.contains` and the like: a function with a dot in its name.
+    fn namespaced(&self, target: &IdedExpr, name: &str) -> Option<String> {
+        let Expr::Ident(space) = &target.expr else { return None };
+        let full = format!("{}.{name}", space.strip_prefix('.').unwrap_or(space));
+        declared::find(&full).map(|_| full)
+    }
+
+    fn within(&mut self, at: u64, call: &CallExpr) -> Result<Made, Refusal> {
+        let [item, container] = two(at, &call.args)?;
+        let (made, of) = self.any(item)?;
+        let (container, container_type, root) = self.operand(container)?;
+        let result = self.resolve(at, operators::IN, false, &[of, container_type])?;
+        let made = if root { build::call("@claim", vec![made]) } else { made };
+        Ok((build::call("@within", vec![made, container]), result))
+    }
+
+    fn size(&mut self, at: u64, call: &CallExpr) -> Result<Made, Refusal> {
+        let (Some(arg), true) = (
+            call.target.as_deref().or(call.args.first()),
+            call.args.len() <= usize::from(call.target.is_none()),
+        ) else {
+            return refuse(at, "size takes one value");
+        };
+        let (made, of, _) = self.operand(arg)?;
+        let result = self.resolve(at, "size", false, &[of])?;
+        Ok((build::call("size", vec![made]), result))
+    }
+
+    fn function(&mut self, at: u64, name: &str, args: &[IdedExpr]) -> Result<Made, Refusal> {
+        let name = name.strip_prefix('.').unwrap_or(name);
+        let (made, types) = self.args(args)?;
+        let result = self.resolve(at, name, false, &types)?;
+        let made = match name {
+            operators::ADD => build::call("@add", made),
+            "string" => build::call("string", vec![build::call("@text", made)]),
+            _ if runtime::is_ours(name) => build::call(&format!("@{name}"), made),
+            _ => build::call(name, made),
+        };
+        self.constants(at, name, args, &made)?;
+        Ok((made, result))
+    }
+
+    fn method(&mut self, at: u64, target: &IdedExpr, name: &str, args: &[IdedExpr]) -> Result<Made, Refusal> {
+        if let Some(made) = self.macros(at, target, name, args)? {
+            return Ok(made);
+        }
+        let (target_made, target_type) = self.any(target)?;
+        let was_in_format = self.in_format;
+        self.in_format |= name == "format";
+        let (mut made, types) = self.args(args)?;
+        self.in_format = was_in_format;
+        let types: Vec<Type> = [target_type].into_iter().chain(types).collect();
+        let result = self.resolve(at, name, true, &types)?;
+        let made = if runtime::is_ours(name) {
+            made.insert(0, target_made);
+            build::call(&format!("@{name}"), made)
+        } else {
+            build::method(target_made, name, made)
+        };
+        let given: Vec<IdedExpr> = [target].into_iter().chain(args).cloned().collect();
+        self.constants(at, name, &given, &made)?;
+        Ok((made, result))
+    }
+
+    fn args(&mut self, args: &[IdedExpr]) -> Result<(Vec<IdedExpr>, Vec<Type>), Refusal> {
+        let mut made = Vec::with_capacity(args.len() + 1);
+        let mut types = Vec::with_capacity(args.len());
+        for arg in args {
+            let (one, of) = self.any(arg)?;
+            made.push(one);
+            types.push(of);
+        }
+        Ok((made, types))
+    }
+
+    /// What a call of `name` comes to. Where several overloads could be meant and differ in that, it is `dyn`.
+    fn resolve(&mut self, at: u64, name: &str, method: bool, args: &[Type]) -> Result<Type, Refusal> {
+        let Some(ways) = declared::find(name).filter(|_| !name.starts_with("@sort")) else {
+            return refuse(
+                at,
+                format!("undeclared reference to '{name}'; Kubernetes' functions are known here"),
+            );
+        };
+        let mut result: Option<Type> = None;
+        for way in ways {
+            if way.method != method || way.args.len() != args.len() {
+                continue;
+            }
+            let from = self.types.reserve(way.params);
+            let wanted: Vec<Type> = way.args.iter().map(|of| of.renumbered(from)).collect();
+            if self.types.assign_all(args.iter().zip(&wanted)) {
+                let of = self.types.resolved(&way.result.renumbered(from));
+                result = Some(match result {
+                    Some(before) if before != of => Type::Dyn,
+                    _ => of,
+                });
+            }
+        }
+        result.ok_or_else(|| {
+            let shown: Vec<String> = args.iter().map(|of| self.types.settled(of).to_string()).collect();
+            let applied = match shown.split_first() {
+                Some((target, rest)) if method => format!("{target}.({})", rest.join(", ")),
+                _ => format!("({})", shown.join(", ")),
+            };
+            Refusal { at, what: format!("found no matching overload for '{name}' applied to '{applied}'") }
+        })
+    }
+
+    /// Literals that can only fail are refused before.
+    fn constants(&self, at: u64, name: &str, args: &[IdedExpr], made: &IdedExpr) -> Result<(), Refusal> {
+        let texts = |args: &[IdedExpr]| {
+            let literal = |arg: &IdedExpr| matches!(&arg.expr, Expr::Literal(LiteralValue::String(_)));
+            args.iter().all(literal)
+        };
+        match (name, args) {
+            ("duration" | "timestamp", [_]) if texts(args) => {
+                runtime::constant(made).map_err(|()| Refusal { at, what: format!("not a {name}") })
+            }
+            ("matches" | "find" | "findAll", [_, pattern, ..]) => match &pattern.expr {
+                Expr::Literal(LiteralValue::String(pattern)) => {
+                    let read = super::regex::compile(pattern.inner());
+                    read.map(|_| ())
+                        .map_err(|why| Refusal { at, what: format!("not a regular expression: {why}") })
+                }
+                _ => Ok(()),
+            },
+            _ => Ok(()),
+        }
+    }
+
+    // --- macros ---
+
+    fn macros(
+        &mut self,
+        at: u64,
+        target: &IdedExpr,
+        name: &str,
+        args: &[IdedExpr],
+    ) -> Result<Option<Made>, Refusal> {
+        let made = match (name, args) {
+            ("all" | "exists" | "exists_one" | "existsOne" | "filter", [var, test]) => {
+                self.rounds(target, &[var], |checker, range, round| {
+                    let test = checker.test(test)?;
+                    let each = round.each.clone();
+                    let of = if name == "filter" { Type::list(round.types[0].clone()) } else { Type::Bool };
+                    Ok((quantified(name, range, &round.name, test, each), of))
+                })
+            }
+            ("all" | "exists" | "exists_one" | "existsOne", [key, value, test]) => {
+                self.rounds(target, &[key, value], |checker, range, round| {
+                    let test = checker.test(test)?;
+                    Ok((quantified(name, range, &round.name, test, round.each.clone()), Type::Bool))
+                })
+            }
+            ("map", [var, rest @ ..]) | ("transformList", [var, _, rest @ ..]) => {
+                let (test, each) = match rest {
+                    [each] => (None, each),
+                    [test, each] => (Some(test), each),
+                    _ => return Ok(None),
+                };
+                let vars: Vec<&IdedExpr> =
+                    if name == "map" { vec![var] } else { args.iter().take(2).collect() };
+                self.rounds(target, &vars, |checker, range, round| {
+                    let test = test.map(|test| checker.test(test)).transpose()?;
+                    let (each, of) = checker.any(each)?;
+                    Ok((build::collect(range, &round.name, test, each), Type::list(of)))
+                })
+            }
+            ("transformMap" | "transformMapEntry", [key, value, rest @ ..]) => {
+                let (test, each) = match rest {
+                    [each] => (None, each),
+                    [test, each] => (Some(test), each),
+                    _ => return Ok(None),
+                };
+                self.rounds(target, &[key, value], |checker, range, round| {
+                    let test = test.map(|test| checker.test(test)).transpose()?;
+                    checker.made_map(name == "transformMapEntry", range, round, test, each)
+                })
+            }
+            ("optMap" | "optFlatMap", [var, body]) => self.opt_map(at, target, var, body, name == "optMap"),
+            ("sortBy", [var, key]) => self.sort_by(at, target, var, key),
+            _ => return Ok(None),
+        };
+        made.map(Some)
+    }
+
+    /// Goes through `range` with `vars`: one is the element or key, two are index and element, or key and value.
+    fn rounds(
+        &mut self,
+        target: &IdedExpr,
+        vars: &[&IdedExpr],
+        body: impl FnOnce(&mut Self, IdedExpr, &Round) -> Result<Made, Refusal>,
+    ) -> Result<Made, Refusal> {
+        if self.is_root(target) {
+            let root = self.scope.variable();
+            return refuse(target.id, format!("{root} itself cannot be gone through, only its fields can"));
+        }
+        let (range, of) = self.any(target)?;
+        self.rounds_of(target.id, range, &of, vars, body)
+    }
+
+    fn rounds_of(
+        &mut self,
+        at: u64,
+        range: IdedExpr,
+        of: &Type,
+        vars: &[&IdedExpr],
+        body: impl FnOnce(&mut Self, IdedExpr, &Round) -> Result<Made, Refusal>,
+    ) -> Result<Made, Refusal> {
+        let of = self.types.resolved(of);
+        let two = vars.len() == 2;
+        let types = match &of {
+            Type::List(of) if two => vec![Type::Int, (**of).clone()],
+            Type::List(of) => vec![(**of).clone()],
+            Type::Map(key, value) => vec![(**key).clone(), (**value).clone()],
+            Type::Dyn | Type::Param(_) => {
+                self.types.assign(&Type::Dyn, &of);
+                vec![Type::Dyn, Type::Dyn]
+            }
+            other => return refuse(at, format!("'{other}' is no list or map to go through")),
+        };
+        let name = self.name();
+        let each = build::ident(&name);
+        let part = |place| build::call(operators::INDEX, vec![each.clone(), build::int(place)]);
+        let stands = if two { vec![part(0), part(1)] } else { vec![each.clone()] };
+        let range = build::call(if two { "@entries" } else { "@elements" }, vec![range]);
+        let before = self.vars.len();
+        for ((var, of), stand) in vars.iter().zip(&types).zip(stands) {
+            let var = simple_name(var)?;
+            if self.vars.iter().skip(before).any(|(other, ..)| *other == var) {
+                return refuse(at, format!("'{var}' is the name of two variables"));
+            }
+            self.vars.push((var, of.clone(), stand));
+        }
+        let made = body(self, range, &Round { name, each, types });
+        self.vars.truncate(before);
+        made
+    }
+
+    fn test(&mut self, test: &IdedExpr) -> Result<IdedExpr, Refusal> {
+        let (made, of) = self.any(test)?;
+        if self.types.assign(&Type::Bool, &of) {
+            return Ok(made);
+        }
+        refuse(test.id, self.mismatch(Some(&Type::Bool), &of))
+    }
+
+    fn made_map(
+        &mut self,
+        entries: bool,
+        range: IdedExpr,
+        round: &Round,
+        test: Option<IdedExpr>,
+        each: &IdedExpr,
+    ) -> Result<Made, Refusal> {
+        let (made, of) = self.any(each)?;
+        if entries {
+            let of = self.types.resolved(&of);
+            if !matches!(of, Type::Map(..) | Type::Dyn) {
+                return refuse(each.id, format!("expected a map, found '{of}'"));
+            }
+            return Ok((build::call("@merged", vec![build::collect(range, &round.name, test, made)]), of));
+        }
+        let key = build::call(operators::INDEX, vec![round.each.clone(), build::int(0)]);
+        let pair = build::list(vec![key, made], Vec::new());
+        let of = Type::map(round.types[0].clone(), of);
+        Ok((build::call("@paired", vec![build::collect(range, &round.name, test, pair)]), of))
+    }
+
+    fn opt_map(
+        &mut self,
+        at: u64,
+        target: &IdedExpr,
+        var: &IdedExpr,
+        body: &IdedExpr,
+        wrap: bool,
+    ) -> Result<Made, Refusal> {
+        let (target, of) = self.any(target)?;
+        let held = self.resolve(at, "value", true, &[of])?;
+        let name = self.name();
+        let asked = |what| build::method(build::ident(&name), what, Vec::new());
+        self.vars.push((simple_name(var)?, held, asked("value")));
+        let body = self.any(body);
+        self.vars.pop();
+        let (made, of) = body?;
+        let (some, of) = if wrap {
+            (build::call("optional.of", vec![made]), Type::optional(of))
+        } else {
+            let any = Type::optional(self.types.fresh());
+            if !self.types.assign(&of, &any) {
+                return refuse(at, self.mismatch(Some(&any), &of));
+            }
+            (made, of)
+        };
+        let none = build::call("optional.none", Vec::new());
+        Ok((build::bind(&name, target, build::either(asked("hasValue"), some, none)), of))
+    }
+
+    fn sort_by(
+        &mut self,
+        at: u64,
+        target: &IdedExpr,
+        var: &IdedExpr,
+        key: &IdedExpr,
+    ) -> Result<Made, Refusal> {
+        let (target_made, of) = self.any(target)?;
+        let name = self.name();
+        let (keys, keys_type) =
+            self.rounds_of(target.id, build::ident(&name), &of, &[var], |checker, range, round| {
+                let (each, of) = checker.any(key)?;
+                Ok((build::collect(range, &round.name, None, each), Type::list(of)))
+            })?;
+        let fits = declared::find("@sortBy").unwrap_or_default().iter().any(|way| {
+            let from = self.types.reserve(way.params);
+            let wanted: Vec<Type> = way.args.iter().map(|of| of.renumbered(from)).collect();
+            self.types.assign_all([&of, &keys_type].into_iter().zip(&wanted))
+        });
+        if !fits {
+            return refuse(at, "sortBy takes a list, and a key that has an order");
+        }
+        let sorted = build::method(build::ident(&name), "@sortByAssociatedKeys", vec![keys]);
+        Ok((build::bind(&name, target_made, sorted), of))
+    }
+
+    /// A name that no expression can have.
+    fn name(&mut self) -> String {
+        self.named += 1;
+        format!("@v{}", self.named)
+    }
+}
+
+/// What a comprehension goes through with.
+struct Round {
+    name: String,
+    each: IdedExpr,
+    types: Vec<Type>,
+}
+
+fn quantified(name: &str, range: IdedExpr, var: &str, test: IdedExpr, each: IdedExpr) -> IdedExpr {
+    match name {
+        "all" => build::all(range, var, test),
+        "exists" => build::exists(range, var, test),
+        "filter" => build::collect(range, var, Some(test), each),
+        _ => {
+            let found = build::call("size", vec![build::collect(range, var, Some(test), each)]);
+            build::call(operators::EQUALS, vec![found, build::int(1)])
+        }
+    }
+}
+
+fn literal_type(value: &LiteralValue) -> Type {
+    match value {
+        LiteralValue::Boolean(_) => Type::Bool,
+        LiteralValue::Bytes(_) => Type::Bytes,
+        LiteralValue::Double(_) => Type::Double,
+        LiteralValue::Int(_) => Type::Int,
+        LiteralValue::Null => Type::Null,
+        LiteralValue::String(_) => Type::String,
+        LiteralValue::UInt(_) => Type::Uint,
+    }
+}
+
+/// The keys of a literal are what they are; only those of claims and extra are looked up unescaped.
+fn is_map_literal(operand: &IdedExpr) -> bool {
+    matches!(operand.expr, Expr::Map(_))
+}
+
+fn simple_name(var: &IdedExpr) -> Result<String, Refusal> {
+    match &var.expr {
+        Expr::Ident(name) if !name.starts_with('.') => Ok(name.clone()),
+        _ => refuse(var.id, "a variable's name is expected"),
+    }
+}
+
+fn two(at: u64, args: &[IdedExpr]) -> Result<[&IdedExpr; 2], Refusal> {
+    match args {
+        [one, other] => Ok([one, other]),
+        _ => refuse(at, "two operands are expected"),
+    }
+}
+
+fn refuse<T>(at: u64, what: impl Into<String>) -> Result<T, Refusal> {
+    Err(Refusal { at, what: what.into() })
+}
