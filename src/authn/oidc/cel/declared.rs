@@ -256,7 +256,7 @@ impl Reader<'_> {
             "bytes" => Type::Bytes,
             "timestamp" => Type::Timestamp,
             "duration" => Type::Duration,
-            "type" => Type::Type,
+            "type" => Type::Kind,
             "list" | "optional" | "map" => {
                 self.skip("(")?;
                 let first = self.one()?;

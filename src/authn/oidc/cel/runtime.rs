@@ -177,7 +177,7 @@ fn step<'b, 'v>(_: Args<'b, 'v>) -> Outcome<'b, 'v> {
 /// The keys of a map in their order, so that no result depends on chance.
 fn keys<'a, 'v>(map: &'a CelMap<'v>) -> Vec<(&'a CelMapKey<'v>, &'a (dyn Val + 'v))> {
     let mut keys: Vec<_> = map.inner().iter().map(|(key, value)| (key, value.as_ref())).collect();
-    keys.sort_by(|(one, _), (other, _)| one.cmp(other));
+    keys.sort_by_key(|(key, _)| *key);
     keys
 }
 

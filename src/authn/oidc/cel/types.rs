@@ -17,7 +17,7 @@ pub(super) enum Type {
     Timestamp,
     Duration,
     /// Of `type(x)` and of `string`, `int`, …
-    Type,
+    Kind,
     /// What only functions make, such as `net.IP`; and the user.
     Named(&'static str),
     List(Box<Self>),
@@ -109,7 +109,7 @@ impl fmt::Display for Type {
             Self::Bytes => "bytes",
             Self::Timestamp => "timestamp",
             Self::Duration => "duration",
-            Self::Type => "type",
+            Self::Kind => "type",
             Self::Named(name) => name,
             Self::List(of) => return write!(f, "list({of})"),
             Self::Map(key, value) => return write!(f, "map({key}, {value})"),
