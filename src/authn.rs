@@ -43,6 +43,7 @@ use http::{
     header::{self, HeaderValue},
 };
 use jwt::Jws;
+use metrics::By;
 use oidc::Oidc;
 use review::Review;
 use rustls::pki_types::CertificateDer;
@@ -50,7 +51,7 @@ use service_account::ServiceAccounts;
 use std::{
     net::{IpAddr, SocketAddr},
     sync::Arc,
-    time::{Duration, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 use token_file::TokenFile;
 use x509::X509;
@@ -279,12 +280,15 @@ impl Authn {
         headers: &mut HeaderMap,
         asked: &Asked,
     ) -> Result<Authenticated, Unauthenticated> {
+        let (metrics, began) = (&self.shared.metrics, Instant::now());
         match self.prove(conn, source, headers, asked.target.path(), SystemTime::now()).await {
             Ok(proven) => {
+                metrics.succeeded(proven.method, began.elapsed());
                 self.strip(headers);
                 Ok(proven)
             }
             Err(refusal) => {
+                metrics.refused(refusal.rejected, began.elapsed());
                 if refusal.rejected && !refusal.limited {
                     self.shared.guard.failed(source);
                 }
@@ -307,13 +311,15 @@ impl Authn {
         path: &str,
         now: SystemTime,
     ) -> Result<Authenticated, Refusal> {
-        let mut tried = Tried::default();
-        let mut proven =
-            self.front_proxy.as_ref().and_then(|p| tried.note(p.authenticate(conn, headers, now)));
+        let mut tried = Tried::new(&self.shared.metrics);
+        let mut proven = self
+            .front_proxy
+            .as_ref()
+            .and_then(|proxy| tried.note(By::FrontProxy, proxy.authenticate(conn, headers, now)));
         if proven.is_none() {
-            let x509 = self.x509.as_ref();
-            proven =
-                x509.and_then(|x509| tried.note(x509.authenticate(&conn.certificates, &conn.judged, now)));
+            proven = self.x509.as_ref().and_then(|x509| {
+                tried.note(By::X509, x509.authenticate(&conn.certificates, &conn.judged, now))
+            });
         }
         if proven.is_none() {
             proven = match bearer::find(headers) {
@@ -323,7 +329,7 @@ impl Authn {
                     None
                 }
                 Bearer::NotText => {
-                    tried.note(Err("bearer: the Authorization header is not UTF-8".to_owned()))
+                    tried.note(By::Bearer, Err("bearer: the Authorization header is not UTF-8".to_owned()))
                 }
                 Bearer::Token(token) => self.token(source, token, now, &mut tried).await,
             };
@@ -331,7 +337,7 @@ impl Authn {
         if proven.is_none() {
             proven = match websocket::find(headers) {
                 Ok(Some(token)) => self.token(source, &token, now, &mut tried).await,
-                other => tried.note(other.map(|_| None)),
+                other => tried.note(By::Bearer, other.map(|_| None)),
             };
         }
         if proven.is_none() && tried.errors.is_empty() && self.is_open_to_anybody(path) {
@@ -352,62 +358,70 @@ impl Authn {
         source: IpAddr,
         token: &str,
         now: SystemTime,
-        tried: &mut Tried,
+        tried: &mut Tried<'_>,
     ) -> Option<Authenticated> {
         if let Some(user) = self.tokens.as_ref().and_then(|tokens| tokens.find(token)) {
             return Some(Authenticated::new(user.clone(), Method::TokenFile, None));
         }
         let others = self.service_accounts.is_some() || self.oidc.is_some() || self.review.is_some();
-        let mut opinion = Ok(None);
-        if others {
-            opinion = match self.proven.get(token) {
-                Some(known) => known,
-                None if self.shared.guard.allows(source) => {
-                    self.proven.get_or(token, self.judge(token, now)).await
-                }
-                None => {
-                    tried.limited = true;
-                    Err("too many attempts from this source have failed, this one was not looked at"
-                        .to_owned())
-                }
-            };
+        let metrics = &self.shared.metrics;
+        let opinion = match others.then(|| self.proven.get(token)) {
+            None => Ok(None),
+            Some(Some(known)) => {
+                metrics.hit();
+                known
+            }
+            Some(None) if self.shared.guard.allows(source) => {
+                let _waits = metrics.miss();
+                self.proven.get_or(token, self.judge(token, now)).await
+            }
+            Some(None) => {
+                metrics.limited();
+                tried.limited = true;
+                Err("too many attempts from this source have failed, this one was not looked at".to_owned())
+            }
+        };
+        match opinion {
+            Ok(Some(known)) => Some(known),
+            Ok(None) => tried.note(By::Bearer, Err(bearer("invalid bearer token"))),
+            // Counted where it was judged.
+            Err(why) => {
+                tried.errors.push(bearer(&why));
+                None
+            }
         }
-        let none = || Err("invalid bearer token".to_owned());
-        tried.note(opinion.and_then(|known| known.map_or_else(none, |known| Ok(Some(known)))).map_err(bearer))
     }
 
     /// What everyone says of a token that is in no file, and for how long that holds.
     async fn judge(&self, token: &str, now: SystemTime) -> (Opinion, Duration) {
-        let mut errors = Vec::new();
-        let mut note = |opinion: Opinion| {
-            opinion.unwrap_or_else(|why| {
-                errors.push(why);
-                None
-            })
-        };
+        let fetch = self.shared.metrics.fetch();
+        let mut tried = Tried::new(&self.shared.metrics);
         let mut proven = None;
         match Jws::parse(token) {
             Ok(Some(jws)) => {
                 if let Some(accounts) = &self.service_accounts {
-                    proven = note(accounts.authenticate(&jws, token, now).await);
+                    let opinion = accounts.authenticate(&jws, token, now).await;
+                    proven = tried.note(By::ServiceAccount, opinion);
                 }
                 if let (None, Some(oidc)) = (&proven, &self.oidc) {
-                    proven = note(oidc.authenticate(&jws, now).await);
+                    proven = tried.note(By::Jwt, oidc.authenticate(&jws, now).await);
                 }
             }
             Ok(None) => {}
             Err(why) => {
-                note(Err(why));
+                tried.note(By::Jwt, Err(why));
             }
         }
         if let (None, Some(review)) = (&proven, &self.review) {
-            proven = note(review.authenticate(token).await);
+            proven = tried.note(By::TokenReview, review.authenticate(token).await);
         }
-        match proven {
-            Some(proven) => (Ok(Some(proven)), PROVEN_KEPT),
-            None if errors.is_empty() => (Ok(None), Duration::ZERO),
-            None => (Err(errors.join("; ")), Duration::ZERO),
-        }
+        let opinion = match proven {
+            None if !tried.errors.is_empty() => Err(tried.errors.join("; ")),
+            proven => Ok(proven),
+        };
+        fetch.done(opinion.is_ok());
+        let time = if matches!(opinion, Ok(Some(_))) { PROVEN_KEPT } else { Duration::ZERO };
+        (opinion, time)
     }
 
     fn is_open_to_anybody(&self, path: &str) -> bool {
@@ -428,21 +442,26 @@ impl Authn {
     }
 }
 
-fn bearer(why: String) -> String {
+fn bearer(why: &str) -> String {
     format!("bearer: {why}")
 }
 
 /// What has been tried without success.
-#[derive(Default)]
-struct Tried {
+struct Tried<'a> {
+    metrics: &'a Metrics,
     errors: Vec<String>,
     limited: bool,
     warning: Option<&'static str>,
 }
 
-impl Tried {
-    fn note(&mut self, opinion: Opinion) -> Option<Authenticated> {
+impl<'a> Tried<'a> {
+    fn new(metrics: &'a Metrics) -> Self {
+        Self { metrics, errors: Vec::new(), limited: false, warning: None }
+    }
+
+    fn note(&mut self, by: By, opinion: Opinion) -> Option<Authenticated> {
         opinion.unwrap_or_else(|why| {
+            self.metrics.failed(by);
             self.errors.push(why);
             None
         })

@@ -27,7 +27,7 @@ pub struct Metrics {
 struct Counted {
     durations: [Histogram; 3],
     succeeded: [IntCounter; METHODS.len()],
-    failed: [IntCounter; Failed::ALL.len()],
+    failed: [IntCounter; By::ALL.len()],
     limited: IntCounter,
     cache_requests: [IntCounter; 2],
     cache_durations: [Histogram; 2],
@@ -42,20 +42,9 @@ struct Counted {
     issuers: Mutex<HashMap<String, usize>>,
 }
 
-/// How an attempt to authenticate ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Outcome {
-    /// Somebody known.
-    Success,
-    /// No credential, or none that any authenticator takes for its own.
-    Failure,
-    /// A credential that was judged and rejected.
-    Error,
-}
-
 /// Who refused a credential.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Failed {
+pub(super) enum By {
     FrontProxy,
     X509,
     ServiceAccount,
@@ -113,28 +102,26 @@ impl Metrics {
         Ok(Arc::new(Self { counted: Some(Counted::new(registry)?) }))
     }
 
-    /// An attempt to authenticate has ended after this time.
-    pub(super) fn ended(&self, outcome: Outcome, took: Duration) {
+    /// An attempt to authenticate has ended after this time: somebody was known by this method.
+    pub(super) fn succeeded(&self, method: Method, took: Duration) {
         if let Some(counted) = &self.counted {
-            let [success, failure, error] = &counted.durations;
-            match outcome {
-                Outcome::Success => success,
-                Outcome::Failure => failure,
-                Outcome::Error => error,
-            }
-            .observe(took.as_secs_f64());
+            counted.succeeded[method as usize].inc();
+            counted.durations[0].observe(took.as_secs_f64());
         }
     }
 
-    /// Somebody was known by this.
-    pub(super) fn succeeded(&self, method: Method) {
+    /// An attempt to authenticate has ended after this time: there was no credential, or one was `rejected`.
+    pub(super) fn refused(&self, rejected: bool, took: Duration) {
         if let Some(counted) = &self.counted {
-            counted.succeeded[method as usize].inc();
+            if !rejected {
+                self.failed(By::Nothing);
+            }
+            counted.durations[if rejected { 2 } else { 1 }].observe(took.as_secs_f64());
         }
     }
 
     /// A credential was refused; one attempt may count several times, once for each who refused.
-    pub(super) fn failed(&self, by: Failed) {
+    pub(super) fn failed(&self, by: By) {
         if let Some(counted) = &self.counted {
             counted.failed[by as usize].inc();
         }
@@ -202,126 +189,113 @@ impl Metrics {
 
 impl Counted {
     fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
-        let attempts = register(
-            registry,
-            IntCounterVec::new(
-                Opts::new(
-                    "gatelog_authentication_attempts_total",
-                    "Credentials judged, by method and result; a request may bring several.",
-                ),
-                &["method", "result"],
-            )?,
+        let make = Make { registry };
+        let attempts = make.counters(
+            "gatelog_authentication_attempts_total",
+            "Credentials judged, by method and result; a request may bring several.",
+            &["method", "result"],
         )?;
-        let durations = register(
-            registry,
-            HistogramVec::new(
-                HistogramOpts::new(
-                    "authentication_duration_seconds",
-                    "Time to authenticate, by how it ended.",
-                )
-                .buckets(prometheus::exponential_buckets(0.001, 2.0, 15)?),
-                &["result"],
-            )?,
+        let durations = make.histograms(
+            "authentication_duration_seconds",
+            "Time to authenticate, by how it ended.",
+            "result",
+            prometheus::exponential_buckets(0.001, 2.0, 15)?,
         )?;
-        let cache_requests = register(
-            registry,
-            IntCounterVec::new(
-                Opts::new(
-                    "authentication_token_cache_request_total",
-                    "Tokens looked up in the cache, by what was found.",
-                ),
-                &["status"],
-            )?,
+        let cache_requests = make.counters(
+            "authentication_token_cache_request_total",
+            "Tokens looked up in the cache, by what was found.",
+            &["status"],
         )?;
-        let cache_durations = register(
-            registry,
-            HistogramVec::new(
-                HistogramOpts::new(
-                    "authentication_token_cache_request_duration_seconds",
-                    "Time until a token was known or refused, by what the cache held.",
-                ),
-                &["status"],
-            )?,
+        let cache_durations = make.histograms(
+            "authentication_token_cache_request_duration_seconds",
+            "Time until a token was known or refused, by what the cache held.",
+            "status",
+            prometheus::DEFAULT_BUCKETS.to_vec(),
         )?;
-        let fetches = register(
-            registry,
-            IntCounterVec::new(
-                Opts::new(
-                    "authentication_token_cache_fetch_total",
-                    "Tokens judged because the cache did not hold them, by how that ended.",
-                ),
-                &["status"],
-            )?,
+        let fetches = make.counters(
+            "authentication_token_cache_fetch_total",
+            "Tokens judged because the cache did not hold them, by how that ended.",
+            &["status"],
         )?;
-        let active = register(
-            registry,
-            IntGaugeVec::new(
-                Opts::new(
-                    "authentication_token_cache_active_fetch_count",
-                    "Tokens judged now (in_flight), and requests that wait for it (blocked).",
-                ),
-                &["status"],
-            )?,
+        let active = make.gauges(
+            "authentication_token_cache_active_fetch_count",
+            "Tokens judged now (in_flight), and requests that wait for it (blocked).",
+            &["status"],
         )?;
         Ok(Self {
             durations: ["success", "failure", "error"].map(|l| durations.with_label_values(&[l])),
             succeeded: METHODS.map(|method| attempts.with_label_values(&[method.as_str(), "success"])),
-            failed: Failed::ALL.map(|by| attempts.with_label_values(&by.labels())),
-            limited: register(
-                registry,
-                IntCounter::new(
-                    "gatelog_authentication_limited_total",
-                    "Tokens that were not looked at because too many of their source have failed.",
-                )?,
+            failed: By::ALL.map(|by| attempts.with_label_values(&by.labels())),
+            limited: make.counter(
+                "gatelog_authentication_limited_total",
+                "Tokens that were not looked at because too many of their source have failed.",
             )?,
             cache_requests: ["hit", "miss"].map(|l| cache_requests.with_label_values(&[l])),
             cache_durations: ["hit", "miss"].map(|l| cache_durations.with_label_values(&[l])),
             fetches: ["ok", "error"].map(|l| fetches.with_label_values(&[l])),
             fetching: active.with_label_values(&["in_flight"]),
             blocked: active.with_label_values(&["blocked"]),
-            reviews: register(
-                registry,
-                Histogram::with_opts(
-                    HistogramOpts::new(
-                        "gatelog_token_review_duration_seconds",
-                        "From asking for a TokenReview to its answer, all attempts together.",
-                    )
-                    .buckets(REVIEW_BUCKETS.to_vec()),
-                )?,
+            reviews: make.keep(Histogram::with_opts(
+                HistogramOpts::new(
+                    "gatelog_token_review_duration_seconds",
+                    "From asking for a TokenReview to its answer, all attempts together.",
+                )
+                .buckets(REVIEW_BUCKETS.to_vec()),
+            )?)?,
+            review_errors: make.counter(
+                "gatelog_token_review_errors_total",
+                "TokenReviews without an answer that could be used.",
             )?,
-            review_errors: register(
-                registry,
-                IntCounter::new(
-                    "gatelog_token_review_errors_total",
-                    "TokenReviews without an answer that could be used.",
-                )?,
+            key_fetches: make.counters(
+                "gatelog_issuer_key_fetches_total",
+                "Attempts to fetch an issuer's keys, by result.",
+                &KEY_LABELS,
             )?,
-            key_fetches: register(
-                registry,
-                IntCounterVec::new(
-                    Opts::new(
-                        "gatelog_issuer_key_fetches_total",
-                        "Attempts to fetch an issuer's keys, by result.",
-                    ),
-                    &KEY_LABELS,
-                )?,
-            )?,
-            key_fetched_at: register(
-                registry,
-                IntGaugeVec::new(
-                    Opts::new(
-                        "apiserver_authentication_jwt_authenticator_jwks_fetch_last_timestamp_seconds",
-                        "When an issuer's keys were last fetched, or that last failed, in seconds since 1970.",
-                    ),
-                    &KEY_LABELS,
-                )?,
+            key_fetched_at: make.gauges(
+                "apiserver_authentication_jwt_authenticator_jwks_fetch_last_timestamp_seconds",
+                "When an issuer's keys were last fetched, or that last failed, in seconds since 1970.",
+                &KEY_LABELS,
             )?,
             issuers: Mutex::default(),
         })
     }
 }
 
-impl Failed {
+/// Creates and registers.
+struct Make<'a> {
+    registry: &'a Registry,
+}
+
+impl Make<'_> {
+    fn counter(&self, name: &str, help: &str) -> Result<IntCounter, prometheus::Error> {
+        self.keep(IntCounter::new(name, help)?)
+    }
+
+    fn counters(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntCounterVec, prometheus::Error> {
+        self.keep(IntCounterVec::new(Opts::new(name, help), labels)?)
+    }
+
+    fn gauges(&self, name: &str, help: &str, labels: &[&str]) -> Result<IntGaugeVec, prometheus::Error> {
+        self.keep(IntGaugeVec::new(Opts::new(name, help), labels)?)
+    }
+
+    fn histograms(
+        &self,
+        name: &str,
+        help: &str,
+        label: &str,
+        buckets: Vec<f64>,
+    ) -> Result<HistogramVec, prometheus::Error> {
+        self.keep(HistogramVec::new(HistogramOpts::new(name, help).buckets(buckets), &[label])?)
+    }
+
+    fn keep<C: Collector + Clone + 'static>(&self, collector: C) -> Result<C, prometheus::Error> {
+        self.registry.register(Box::new(collector.clone()))?;
+        Ok(collector)
+    }
+}
+
+impl By {
     const ALL: [Self; 7] = [
         Self::FrontProxy,
         Self::X509,
@@ -409,121 +383,5 @@ fn hash(issuer: &str) -> String {
     text
 }
 
-fn register<C: Collector + Clone + 'static>(
-    registry: &Registry,
-    collector: C,
-) -> Result<C, prometheus::Error> {
-    registry.register(Box::new(collector.clone()))?;
-    Ok(collector)
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    /// `name{labels} value` of everything that is not zero.
-    fn lines(registry: &Registry) -> Vec<String> {
-        let text = prometheus::TextEncoder::new().encode_to_string(&registry.gather()).unwrap();
-        let there =
-            |line: &&str| !line.starts_with('#') && !line.ends_with(" 0") && !line.contains("_bucket{");
-        text.lines().filter(there).filter(|line| !line.contains("_sum")).map(str::to_owned).collect()
-    }
-
-    #[test]
-    fn everything_is_counted_under_its_label() {
-        let registry = Registry::new();
-        let metrics = Metrics::new(&registry).unwrap();
-        assert_eq!(lines(&registry), [] as [&str; 0]);
-        for (i, method) in METHODS.into_iter().enumerate() {
-            assert_eq!(method as usize, i);
-            metrics.succeeded(method);
-        }
-        for (i, by) in Failed::ALL.into_iter().enumerate() {
-            assert_eq!(by as usize, i);
-            metrics.failed(by);
-        }
-        metrics.limited();
-        metrics.hit();
-        let (miss, fetch) = (metrics.miss(), metrics.fetch());
-        assert!(
-            lines(&registry)
-                .contains(&"authentication_token_cache_active_fetch_count{status=\"blocked\"} 1".to_owned())
-        );
-        assert!(
-            lines(&registry).contains(
-                &"authentication_token_cache_active_fetch_count{status=\"in_flight\"} 1".to_owned()
-            )
-        );
-        fetch.done(false);
-        drop((miss, metrics.fetch()));
-        metrics.reviewed(Duration::from_millis(3), true);
-        metrics.reviewed(Duration::from_millis(3), false);
-        for outcome in [Outcome::Success, Outcome::Failure, Outcome::Error] {
-            metrics.ended(outcome, Duration::from_micros(3));
-        }
-        let mut want: Vec<String> = [("bearer", "error"), ("none", "failure")]
-            .into_iter()
-            .chain(
-                ["anonymous", "front-proxy", "jwt", "service-account", "token-file", "token-review", "x509"]
-                    .map(|m| (m, "success")),
-            )
-            .chain(["front-proxy", "jwt", "service-account", "token-review", "x509"].map(|m| (m, "error")))
-            .map(|(method, result)| {
-                format!("gatelog_authentication_attempts_total{{method=\"{method}\",result=\"{result}\"}} 1")
-            })
-            .collect();
-        want.extend(
-            [
-                "authentication_duration_seconds_count{result=\"error\"} 1",
-                "authentication_duration_seconds_count{result=\"failure\"} 1",
-                "authentication_duration_seconds_count{result=\"success\"} 1",
-                "authentication_token_cache_fetch_total{status=\"error\"} 1",
-                "authentication_token_cache_request_duration_seconds_count{status=\"miss\"} 1",
-                "authentication_token_cache_request_total{status=\"hit\"} 1",
-                "authentication_token_cache_request_total{status=\"miss\"} 1",
-                "gatelog_authentication_limited_total 1",
-                "gatelog_token_review_duration_seconds_count 2",
-                "gatelog_token_review_errors_total 1",
-            ]
-            .map(str::to_owned),
-        );
-        let mut got = lines(&registry);
-        got.sort();
-        want.sort();
-        assert_eq!(got, want);
-    }
-
-    #[test]
-    fn issuers_come_and_go_with_the_configuration() {
-        let registry = Registry::new();
-        let metrics = Metrics::new(&registry).unwrap();
-        let (one, again) = (metrics.key_fetches("https://a"), metrics.key_fetches("https://a"));
-        one.fetched(true);
-        again.fetched(true);
-        again.fetched(false);
-        let label = "jwt_issuer_hash=\"sha256:";
-        let got = lines(&registry);
-        assert_eq!(got.iter().filter(|line| line.contains(label)).count(), 4, "{got:?}");
-        assert!(got.iter().any(|line| line.starts_with("gatelog_issuer_key_fetches_total")
-            && line.ends_with("result=\"success\"} 2")));
-        assert!(got.iter().all(|line| !line.contains("https://a")));
-        drop(one);
-        assert_eq!(lines(&registry), got);
-        drop(again);
-        assert_eq!(lines(&registry), [] as [&str; 0]);
-    }
-
-    #[test]
-    fn an_issuer_is_named_as_kube_apiserver_names_it() {
-        assert_eq!(hash("abc"), "sha256:ba7816bf8f01cfea414140de5dae2223b00361a396177a9cb410ff61f20015ad");
-    }
-
-    #[test]
-    fn unregistered_it_counts_nowhere() {
-        let metrics = Metrics::unregistered();
-        metrics.succeeded(Method::X509);
-        metrics.miss();
-        metrics.fetch().done(true);
-        metrics.key_fetches("a").fetched(true);
-    }
-}
+mod tests;
