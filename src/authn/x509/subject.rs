@@ -10,6 +10,9 @@ const ORGANIZATION: Oid<'static> = oid!(2.5.4.10);
 /// Kubernetes' own attribute for a user's UID.
 const UID: Oid<'static> = oid!(1.3.6.1.4.1.57683.2);
 
+/// More than anybody is a member of; bounds what one certificate can make every request carry upstream.
+const MAX_GROUPS: usize = 1_000;
+
 /// What Kubernetes reads of a subject.
 #[derive(Debug, PartialEq, Eq)]
 pub(super) struct Subject {
@@ -43,6 +46,10 @@ pub(super) fn read(subject: &X509Name<'_>) -> Result<Subject, String> {
         Some(uid) if uid.is_empty() => return Err("the subject's UID is empty".to_owned()),
         Some(uid) => uid,
     };
+    if groups.len() > MAX_GROUPS {
+        let n = groups.len();
+        return Err(format!("the subject holds {n} organizations, at most {MAX_GROUPS} are accepted"));
+    }
     Ok(Subject { name, uid, groups })
 }
 

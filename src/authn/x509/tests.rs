@@ -5,6 +5,10 @@ use super::{
 use crate::demo::pki::{Attribute, Ca, Client, Pair, Usage, Validity};
 use std::time::Duration;
 
+mod made;
+mod revoked;
+mod strange;
+
 fn ders(pair: &Pair) -> Vec<CertificateDer<'static>> {
     pair.chain.iter().map(|der| CertificateDer::from(der.clone())).collect()
 }
