@@ -3,6 +3,8 @@ use crate::demo::pki::{Ca, Client, Usage, Validity};
 use http::header::AUTHORIZATION;
 use std::time::Duration;
 
+mod together;
+
 const SOURCE: IpAddr = IpAddr::V4(std::net::Ipv4Addr::LOCALHOST);
 
 struct Fixture {
@@ -34,8 +36,7 @@ impl Fixture {
     }
 
     fn conn(&self, client: Option<&Client>) -> Conn {
-        let chain = client.map(|client| self.ca.client(client).unwrap().chain).unwrap_or_default();
-        Conn::new(([127, 0, 0, 1], 1).into(), chain.into_iter().map(CertificateDer::from).collect())
+        presenting(client.map(|client| self.ca.client(client).unwrap().chain).unwrap_or_default())
     }
 
     /// `method user group,group` or `401: why`.
@@ -44,7 +45,11 @@ impl Fixture {
         if let Some(value) = authorization {
             headers.insert(AUTHORIZATION, HeaderValue::from_bytes(value.as_bytes()).unwrap());
         }
-        match now(self.authn.prove(&self.conn(client), SOURCE, &headers, "/", SystemTime::now())) {
+        self.judged(&self.conn(client), &headers)
+    }
+
+    fn judged(&self, conn: &Conn, headers: &HeaderMap) -> String {
+        match now(self.authn.prove(conn, SOURCE, headers, "/", SystemTime::now())) {
             Ok(p) => {
                 let warned = if p.warning().is_some() { " (warned)" } else { "" };
                 format!("{} {} {}{warned}", p.method(), p.user().name(), p.user().groups().join(","))
@@ -59,6 +64,11 @@ impl Fixture {
             }
         }
     }
+}
+
+/// A connection with this chain, leaf first.
+fn presenting(chain: Vec<Vec<u8>>) -> Conn {
+    Conn::new(([127, 0, 0, 1], 1).into(), chain.into_iter().map(CertificateDer::from).collect())
 }
 
 #[test]

@@ -8,6 +8,8 @@ mod answers;
 mod attacks;
 mod cli;
 mod conformance;
+#[cfg(feature = "demo")]
+mod credentials;
 mod cves;
 #[cfg(feature = "demo")]
 mod demo;

@@ -180,6 +180,8 @@ pub(crate) struct Options {
     pub(crate) anonymous: bool,
     /// More keys for the section `listen`.
     pub(crate) listen: &'static str,
+    /// More keys for the section `authentication`.
+    pub(crate) authentication: &'static str,
     /// More sections.
     pub(crate) more: &'static str,
 }
@@ -202,7 +204,7 @@ fn write(folder: &Folder, world: &World, upstream: SocketAddr, options: &Options
     folder.put("gate.token", "gatelog-token");
     let rules = json!({"apiVersion": "v1", "kind": "List", "items": world.objects()});
     folder.put("rbac.yaml", &rules.to_string());
-    let Options { anonymous, listen, more } = options;
+    let Options { anonymous, listen, authentication, more } = options;
     folder.put(
         "gatelog.yaml",
         &format!(
@@ -210,7 +212,7 @@ fn write(folder: &Folder, world: &World, upstream: SocketAddr, options: &Options
 kind: Gateway
 listen: {{address: '127.0.0.1:0', tlsCertFile: server.crt, tlsPrivateKeyFile: server.key{listen}}}
 upstream: {{server: 'https://{upstream}', certificateAuthority: upstream-ca.crt, tokenFile: gate.token}}
-authentication: {{clientCAFile: ca.crt, tokenAuthFile: tokens.csv, anonymous: {{enabled: {anonymous}}}}}
+authentication: {{clientCAFile: ca.crt, tokenAuthFile: tokens.csv, anonymous: {{enabled: {anonymous}}}{authentication}}}
 authorization: {{rbac: {{files: [rbac.yaml]}}}}
 audit: {{policy: everything, dir: audit}}
 admin: {{address: '127.0.0.1:0'}}
