@@ -8,8 +8,10 @@
 //! of a version before 3; a subject in an encoding other than UTF-8 or ASCII is an error where it is needed.
 
 mod authorities;
+mod bounds;
 mod revocation;
 mod subject;
+mod why;
 
 pub(super) use authorities::{Authorities, Cache};
 pub(super) use revocation::Revocations;

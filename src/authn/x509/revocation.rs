@@ -3,7 +3,10 @@
 //! A list speaks for the CA that has its issuer's name and has signed it. A CA without a list revokes nothing; one whose list
 //! has expired is believed nothing any more, since what it revoked since then is unknown.
 
-use super::authorities::{Authorities, describe, seconds};
+use super::{
+    authorities::{Authorities, seconds},
+    why::describe,
+};
 use crate::pem::File;
 use rustls::pki_types::{
     CertificateRevocationListDer, SignatureVerificationAlgorithm, SubjectPublicKeyInfoDer,

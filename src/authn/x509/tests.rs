@@ -1,7 +1,4 @@
-use super::{
-    authorities::{Bounds, REFUSAL_KEPT},
-    *,
-};
+use super::{authorities::REFUSAL_KEPT, bounds::Bounds, *};
 use crate::demo::pki::{Attribute, Ca, Client, Pair, Usage, Validity};
 use std::time::Duration;
 

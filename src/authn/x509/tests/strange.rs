@@ -222,7 +222,7 @@ fn name_constraints_hold_for_alternative_names() {
     let rows: &[(NameConstraints, &[SanType], &str)] = &[
         (inside.clone(), &[], OK),
         (inside.clone(), &[host("a.example.com")], OK),
-        (inside.clone(), &[host("a.example.com"), uri.clone(), mail.clone()], OK),
+        (inside.clone(), &[host("a.example.com"), uri, mail.clone()], OK),
         (inside.clone(), &[host("a.example.org")], CONSTRAINED),
         (inside, &[host("a.example.com"), host("b")], CONSTRAINED),
         (constraints(&[], &[dns("example.org")]), &[host("a.example.org")], CONSTRAINED),
