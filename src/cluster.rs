@@ -1,6 +1,7 @@
 //! The gate's own calls to an API server: a closed list, by the gate's own account. Nothing of a caller's request goes
 //! this way but the token that is to be reviewed.
 
+mod signing_keys;
 mod token_review;
 
 pub use token_review::{Claimed, Reviewed};

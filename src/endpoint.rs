@@ -103,6 +103,7 @@ pub struct Endpoint {
     tls_http1: Arc<ClientConfig>,
     token: Option<Token>,
     warnings: Vec<String>,
+    made_of: Source,
 }
 
 /// A bearer token as a header's value. It is not marked as sensitive: the same line goes with every request on the gate's
@@ -243,6 +244,7 @@ impl Endpoint {
             tls_http1: alpn(&[b"http/1.1"]),
             token,
             warnings,
+            made_of: source.clone(),
         })
     }
 
@@ -289,6 +291,11 @@ impl Endpoint {
     /// Reads the token file again, if there is one; true when it holds another token. After an error the old token goes on.
     pub fn refresh(&self) -> Result<bool, String> {
         self.token.as_ref().map_or(Ok(false), Token::refresh)
+    }
+
+    /// Whether both were made of the same; what their token files hold may differ.
+    pub fn is_like(&self, other: &Self) -> bool {
+        self.made_of == other.made_of
     }
 
     /// What is odd about this upstream, a line each.

@@ -34,9 +34,6 @@ const LIMITS: json::Limits = json::Limits { depth: 32, nodes: 20_000 };
 /// Claims of RFC 7519 that kube-apiserver reads without regard to case, and `jti` beside them.
 const REGISTERED: [&str; 7] = ["iss", "sub", "aud", "exp", "nbf", "iat", "jti"];
 
-/// Past it, not every whole number has a `f64` of its own; in seconds, 285 million years.
-const LARGEST_TIME: f64 = (1_u64 << 53) as f64;
-
 impl<'a> Jws<'a> {
     /// None: not of the form of a token, so somebody else's business. An error is a token that nobody must accept.
     pub(super) fn parse(token: &'a str) -> Result<Option<Self>, String> {
@@ -72,15 +69,6 @@ impl<'a> Jws<'a> {
     pub(super) fn issuer(&self) -> Option<&str> {
         self.claims.get("iss")?.as_str()
     }
-}
-
-/// Seconds since 1970 of a claim such as `exp`: a number, its fraction cut off.
-pub(super) fn seconds(time: &Value) -> Result<i64, String> {
-    let number = time.as_f64().ok_or_else(|| "expected a number of seconds".to_owned())?;
-    if number.abs() >= LARGEST_TIME {
-        return Err("the number is no time".to_owned());
-    }
-    Ok(number as i64)
 }
 
 fn object(part: &str, what: &str) -> Result<Map<String, Value>, String> {

@@ -195,30 +195,6 @@ fn large_tokens_are_refused_before_they_are_read() {
 }
 
 #[test]
-fn times_are_numbers() {
-    for (text, want) in [
-        ("0", Ok(0)),
-        ("1700000600", Ok(1_700_000_600)),
-        ("1700000600.7", Ok(1_700_000_600)),
-        ("-1.5", Ok(-1)),
-        ("1.7e9", Ok(1_700_000_000)),
-        ("1e10", Ok(10_000_000_000)),
-        ("9007199254740991", Ok(9_007_199_254_740_991)),
-        ("9007199254740992", Err("the number is no time")),
-        ("9223372036854775807", Err("the number is no time")),
-        ("18446744073709551615", Err("the number is no time")),
-        ("-1e300", Err("the number is no time")),
-        ("\"1700000600\"", Err("expected a number of seconds")),
-        ("null", Err("expected a number of seconds")),
-        ("true", Err("expected a number of seconds")),
-        ("[1]", Err("expected a number of seconds")),
-    ] {
-        let value: Value = serde_json::from_str(text).unwrap();
-        assert_eq!(seconds(&value), want.map_err(str::to_owned), "{text}");
-    }
-}
-
-#[test]
 fn errors_hold_nothing_of_a_claim_s_value() {
     for claims in [
         r#"{"sub":"hunter2","sub":"hunter2"}"#,
