@@ -38,9 +38,4 @@ impl Cluster {
     pub fn endpoint(&self) -> &Arc<Endpoint> {
         &self.endpoint
     }
-
-    /// The client below, for calls that have no method of their own here yet.
-    pub(crate) fn client(&self) -> &Client {
-        &self.client
-    }
 }

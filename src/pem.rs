@@ -115,14 +115,7 @@ impl File {
 
     /// The first private key (PKCS#8, PKCS#1 or SEC1); blocks of other kinds are passed over.
     pub fn private_key(&self) -> Result<PrivateKeyDer<'static>, Error> {
-        let found = self.items().map(|items| {
-            items.into_iter().find_map(|item| match item {
-                Item::Pkcs1Key(key) => Some(key.into()),
-                Item::Pkcs8Key(key) => Some(key.into()),
-                Item::Sec1Key(key) => Some(key.into()),
-                _ => None,
-            })
-        });
+        let found = self.items().map(|items| items.into_iter().find_map(private));
         match found {
             Ok(Some(key)) => Ok(key),
             _ if self.is_encrypted() => Err(self.error(Problem::EncryptedPrivateKey)),
@@ -141,10 +134,7 @@ impl File {
             .filter_map(|item| match item {
                 Item::SubjectPublicKeyInfo(key) => Some(KeyBlock::Public(key.to_vec())),
                 Item::X509Certificate(certificate) => Some(KeyBlock::Certificate(certificate)),
-                Item::Pkcs1Key(key) => Some(KeyBlock::Private(key.into())),
-                Item::Pkcs8Key(key) => Some(KeyBlock::Private(key.into())),
-                Item::Sec1Key(key) => Some(KeyBlock::Private(key.into())),
-                _ => None,
+                other => private(other).map(KeyBlock::Private),
             })
             .collect();
         match found.is_empty() {
@@ -183,6 +173,15 @@ impl File {
 
     fn error(&self, problem: Problem) -> Error {
         Error { origin: self.origin.clone(), problem }
+    }
+}
+
+fn private(item: Item) -> Option<PrivateKeyDer<'static>> {
+    match item {
+        Item::Pkcs1Key(key) => Some(key.into()),
+        Item::Pkcs8Key(key) => Some(key.into()),
+        Item::Sec1Key(key) => Some(key.into()),
+        _ => None,
     }
 }
 

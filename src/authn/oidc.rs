@@ -65,8 +65,8 @@ impl Oidc {
         keys: keys::Config,
         before: Option<&Self>,
     ) -> Result<Self, Vec<String>> {
-        let _ = before;
-        Self::with(issuers, settings, |issuer| Keys::new(source(issuer), keys))
+        let known = || before.into_iter().flat_map(|before| before.providers.iter().map(|p| &p.keys));
+        Self::with(issuers, settings, |issuer| Ok(Keys::new(source(issuer), keys)?.or_same_of(known())))
     }
 
     fn with(

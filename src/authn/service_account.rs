@@ -88,8 +88,8 @@ impl ServiceAccounts {
         } else {
             Source::Fixed(Arc::new(KeySet::from_pem(files)?))
         };
-        let _ = before;
         let keys = Keys::new(source, keys).map_err(|why| vec![why])?;
+        let keys = keys.or_same_of(before.map(|before| &before.keys));
         let audiences = if config.audiences.is_empty() { &config.issuers } else { &config.audiences };
         Ok(Self {
             issuers: config.issuers.clone(),

@@ -6,6 +6,7 @@ use crate::{
     cluster::Cluster,
     codec::json,
 };
+use bytes::Bytes;
 use http::{StatusCode, Uri};
 use serde_json::Value;
 use std::{sync::Arc, time::Duration};
@@ -13,16 +14,21 @@ use std::{sync::Arc, time::Duration};
 /// Ready to be asked.
 #[derive(Debug)]
 pub(super) enum Origin {
-    Discovery {
-        issuer: String,
-        document: String,
-        roots: Roots,
-        client: Client,
-    },
+    Discovery(Box<Discovery>),
     Upstream(Arc<Cluster>),
     Fixed,
     #[cfg(test)]
     Scripted(Arc<super::tests::Script>),
+}
+
+/// OpenID Connect Discovery 1.0.
+#[derive(Debug)]
+pub(super) struct Discovery {
+    issuer: String,
+    /// URL of the document.
+    document: String,
+    roots: Roots,
+    client: Client,
 }
 
 /// What a fetch brings.
@@ -39,7 +45,6 @@ const BOUNDS: Bounds = Bounds { timeout: Duration::from_secs(10), body: 1 << 20 
 
 const LIMITS: json::Limits = json::Limits { depth: 32, nodes: 20_000 };
 
-/// Characters of a stranger's text that an error shows.
 const SHOWN: usize = 200;
 
 impl Origin {
@@ -47,9 +52,9 @@ impl Origin {
         Ok(match source {
             Source::Discovery { issuer, url, roots } => {
                 let client = Client::to_anywhere(&roots)?;
-                let below = || format!("{}/.well-known/openid-configuration", issuer.trim_end_matches('/'));
-                let document = url.unwrap_or_else(below);
-                Self::Discovery { issuer, document, roots, client }
+                let base = issuer.strip_suffix('/').unwrap_or(&issuer);
+                let document = url.unwrap_or_else(|| format!("{base}/.well-known/openid-configuration"));
+                Self::Discovery(Box::new(Discovery { issuer, document, roots, client }))
             }
             Source::Upstream(cluster) => Self::Upstream(cluster),
             Source::Fixed(_) => Self::Fixed,
@@ -59,10 +64,9 @@ impl Origin {
     /// Whether the same keys are fetched in the same way.
     pub(super) fn is(&self, other: &Self) -> bool {
         match (self, other) {
-            (
-                Self::Discovery { issuer, document, roots, .. },
-                Self::Discovery { issuer: i, document: d, roots: r, .. },
-            ) => (issuer, document, roots) == (i, d, r),
+            (Self::Discovery(one), Self::Discovery(other)) => {
+                (&one.issuer, &one.document, &one.roots) == (&other.issuer, &other.document, &other.roots)
+            }
             (Self::Upstream(one), Self::Upstream(other)) => one.endpoint().is_like(other.endpoint()),
             _ => false,
         }
@@ -71,7 +75,7 @@ impl Origin {
     /// For the log.
     pub(super) fn issuer(&self) -> &str {
         match self {
-            Self::Discovery { issuer, .. } => issuer,
+            Self::Discovery(discovery) => &discovery.issuer,
             Self::Upstream(_) | Self::Fixed => "service accounts",
             #[cfg(test)]
             Self::Scripted(_) => "scripted",
@@ -81,10 +85,9 @@ impl Origin {
     /// The error says at which step, and why.
     pub(super) async fn fetch(&self) -> Result<Fetched, String> {
         let text = match self {
-            Self::Discovery { issuer, document, client, .. } => {
-                let place =
-                    discover(client, issuer, document).await.map_err(|e| format!("discovery: {e}"))?;
-                get(client, &place).await
+            Self::Discovery(discovery) => {
+                let place = discovery.place().await.map_err(|e| format!("discovery: {e}"))?;
+                discovery.get(&place).await
             }
             Self::Upstream(cluster) => cluster.signing_keys(BOUNDS).await,
             Self::Fixed => Err("they stand in files".to_owned()),
@@ -92,6 +95,38 @@ impl Origin {
             Self::Scripted(script) => script.play().await,
         };
         text.and_then(|text| read(&text)).map_err(|e| format!("keys: {e}"))
+    }
+}
+
+impl Discovery {
+    /// Where the issuer says its keys are; that may be on another host.
+    async fn place(&self) -> Result<String, String> {
+        let url = &self.document;
+        let document = json::value(&self.get(url).await?, LIMITS).map_err(|e| format!("{url}: {e}"))?;
+        let member = |name: &str| {
+            let text = document.get(name).and_then(Value::as_str);
+            text.ok_or_else(|| format!("{url}: expected an object with the text {name:?}"))
+        };
+        let (own, expected) = (member("issuer")?, &self.issuer);
+        // Section 4.3: exactly, a slash at the end included.
+        if own != expected {
+            return Err(format!("{url}: the document is of issuer {:?}, expected {expected:?}", shown(own)));
+        }
+        let place = member("jwks_uri")?;
+        match place.parse::<Uri>() {
+            Ok(uri) if uri.scheme_str() == Some("https") => Ok(place.to_owned()),
+            _ => Err(format!("{url}: jwks_uri {:?} is no https URL", shown(place))),
+        }
+    }
+
+    async fn get(&self, url: &str) -> Result<Bytes, String> {
+        match self.client.get(url, BOUNDS).await {
+            Ok(Answer { status: StatusCode::OK, body, .. }) => Ok(body),
+            Ok(Answer { status, .. }) => {
+                Err(format!("{}: status {}, expected 200", shown(url), status.as_u16()))
+            }
+            Err(Error::Failed(why)) => Err(why),
+        }
     }
 }
 
@@ -104,34 +139,7 @@ fn read(text: &[u8]) -> Result<Fetched, String> {
     Ok(Fetched { keys, passed_over })
 }
 
-/// Where the issuer says its keys are.
-async fn discover(client: &Client, issuer: &str, url: &str) -> Result<String, String> {
-    let text = get(client, url).await?;
-    let document = json::value(&text, LIMITS).map_err(|e| format!("{url}: {e}"))?;
-    let member = |name: &str| {
-        let text = document.get(name).and_then(Value::as_str);
-        text.ok_or_else(|| format!("{url}: expected an object with the text {name:?}"))
-    };
-    let shown = |text: &str| text.chars().take(SHOWN).collect::<String>();
-    let own = member("issuer")?;
-    if own != issuer {
-        // OpenID Connect Discovery 1.0 section 4.3: exactly.
-        return Err(format!("{url}: the document is of issuer {:?}, expected {issuer:?}", shown(own)));
-    }
-    let place = member("jwks_uri")?;
-    match place.parse::<Uri>() {
-        Ok(uri) if uri.scheme_str() == Some("https") => Ok(place.to_owned()),
-        _ => Err(format!("{url}: jwks_uri {:?} is no https URL", shown(place))),
-    }
-}
-
-async fn get(client: &Client, url: &str) -> Result<bytes::Bytes, String> {
-    match client.get(url, BOUNDS).await {
-        Ok(Answer { status: StatusCode::OK, body, .. }) => Ok(body),
-        Ok(Answer { status, .. }) => {
-            let url: String = url.chars().take(SHOWN).collect();
-            Err(format!("{url}: status {}, expected 200", status.as_u16()))
-        }
-        Err(Error::Failed(why)) => Err(why),
-    }
+/// As much of a stranger's text as an error shows.
+fn shown(text: &str) -> String {
+    text.chars().take(SHOWN).collect()
 }

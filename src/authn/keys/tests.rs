@@ -407,6 +407,21 @@ mod live {
     }
 
     #[tokio::test]
+    async fn a_provider_may_come_after_the_gate() {
+        let provider = provider(Options::default()).await;
+        provider.fail(Mode::Status(502));
+        let keys = Keys::new(source(&provider), CONFIG).unwrap();
+        keys.start();
+        ended(&keys, 1).await;
+        let why = keys.health().unwrap_err();
+        assert!(why.contains("status 502, expected 200 (attempt 1, 0 s ago)"), "{why}");
+        provider.recover();
+        let mut seen = keys.shared.state.subscribe();
+        let _ = seen.wait_for(|state| state.held.is_some()).await.unwrap();
+        assert_eq!(keys.health(), Ok(()));
+    }
+
+    #[tokio::test]
     async fn what_has_been_fetched_is_taken_over_by_the_same() {
         let (one, two) = (provider(Options::default()).await, provider(Options::default()).await);
         let before = Keys::new(source(&one), CONFIG).unwrap();
