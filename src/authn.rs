@@ -29,6 +29,7 @@ pub use front_proxy::Config as FrontProxyConfig;
 pub use jwt::key::Algorithm;
 pub use keys::Config as KeysConfig;
 pub use metrics::Metrics;
+pub use oidc::config::{Outline, outline};
 pub use review::{Config as ReviewConfig, To as ReviewBy};
 pub use service_account::{Config as ServiceAccountConfig, ReviewTokens};
 
@@ -234,6 +235,11 @@ impl Authn {
     /// How many static tokens there are; None without a token file.
     pub fn tokens(&self) -> Option<usize> {
         self.tokens.as_ref().map(TokenFile::len)
+    }
+
+    /// The issuers of the AuthenticationConfiguration.
+    pub fn issuers(&self) -> Vec<String> {
+        self.oidc.iter().flat_map(|oidc| oidc.health()).map(|(url, _)| url).collect()
     }
 
     /// The paths that are open to anybody (none: all are); None: nothing is.

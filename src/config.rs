@@ -9,10 +9,12 @@
 
 mod authentication;
 mod check;
+mod document;
 mod reader;
 mod units;
 
 pub use check::{Line, Report, check};
+pub use document::{Document, examine};
 
 use crate::{
     audit::{
@@ -34,6 +36,13 @@ use std::{
 
 /// The annotated example: every key, with its default.
 pub const REFERENCE: &str = include_str!("config/reference.yaml");
+
+/// Of everything that is the gate's own.
+const API_VERSION: &str = "gatelog.dev/v1alpha1";
+
+/// What a configuration is made of.
+const SECTIONS: [&str; 8] =
+    ["listen", "upstream", "authentication", "authorization", "audit", "limits", "admin", "reload"];
 
 /// Of one source and minute: more than a person mistypes, far less than a guess needs.
 const FAILED_AUTHENTICATIONS: usize = 100;
@@ -131,7 +140,15 @@ pub fn load(path: &Path) -> Result<Config, Errors> {
 /// The same from text that would stand in `path`.
 pub fn parse(path: &Path, text: &str) -> Result<Config, Errors> {
     let reader = Reader::new(path);
-    let draft = Draft::read(&reader, text);
+    let root = reader.document(text);
+    if root.is_text("kind", Kind::GatewayPart.name()) {
+        root.wrong(
+            "kind",
+            "a GatewayPart is for gatelog check and for pasting, the gate needs a whole Gateway",
+        );
+        return Err(Errors(reader.into_errors()));
+    }
+    let draft = Draft::read(root, Kind::Gateway);
     let mut errors = reader.into_errors();
     if errors.is_empty()
         && let Some(config) = draft.complete(path)
@@ -159,49 +176,67 @@ struct Draft {
     reload_interval: Duration,
 }
 
+/// How much of a configuration a document is.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Kind {
+    /// All that a gate needs.
+    Gateway,
+    /// Some sections of one.
+    GatewayPart,
+}
+
+impl Kind {
+    const fn name(self) -> &'static str {
+        match self {
+            Self::Gateway => "Gateway",
+            Self::GatewayPart => "GatewayPart",
+        }
+    }
+}
+
 impl Draft {
-    fn read<'a>(reader: &'a Reader<'a>, text: &str) -> Self {
-        let root = reader.document(text);
-        for (key, expected) in [("apiVersion", "gatelog.dev/v1alpha1"), ("kind", "Gateway")] {
+    fn read(root: Section<'_>, kind: Kind) -> Self {
+        for (key, expected) in [("apiVersion", API_VERSION), ("kind", kind.name())] {
             let found = root.text(key);
             if root.required(key, found).is_some_and(|found| found != expected) {
                 root.wrong(key, format!("expected {expected}"));
             }
         }
-        let listen = root.section("listen");
+        let section = |key| root.section_of(kind, key);
+        let listen = section("listen");
         let trusted_proxies = listen.all_parsed::<Cidr>("trustedProxies");
         let tls = serving_pair(&listen);
         let body_read_timeout = listen.duration("bodyReadTimeout", Duration::from_secs(30));
-        let admin = root.section("admin");
+        let admin = section("admin");
         let server = server(&listen, &admin);
         listen.done();
         admin.done();
-        let upstream = root.section("upstream");
+        let upstream = section("upstream");
         let (endpoint, forward) = (endpoint(&upstream), forward(&upstream));
         upstream.done();
-        let section = root.section("authentication");
-        let authn = authentication::authentication(&section, endpoint.clone());
-        let end_tunnels_at_expiry = section.flag("endTunnelsAtExpiry", false);
-        section.done();
-        let section = root.section("authorization");
-        let authz = authorization(&section);
-        section.done();
-        let section = root.section("limits");
-        let limits = limits(&section);
-        let failed = section.count_or_none("failedAuthentications", Some(FAILED_AUTHENTICATIONS));
+        let part = section("authentication");
+        let authn = authentication::authentication(&part, endpoint.clone());
+        let end_tunnels_at_expiry = part.flag("endTunnelsAtExpiry", false);
+        part.done();
+        let part = section("authorization");
+        let authz = authorization(&part);
+        part.done();
+        let part = section("limits");
+        let limits = limits(&part);
+        let failed = part.count_or_none("failedAuthentications", Some(FAILED_AUTHENTICATIONS));
         let failed_authentications = failed.map(|count| u32::try_from(count).unwrap_or(u32::MAX));
         let gateway = gateway::Config {
-            request_body: section.size("requestBody", 3 << 20),
+            request_body: part.size("requestBody", 3 << 20),
             body_read_timeout,
-            buffered_bodies: bytes(section.size("bufferedBodies", 256 << 20)),
+            buffered_bodies: bytes(part.size("bufferedBodies", 256 << 20)),
             max_headers: server.as_ref().map_or(1_000, |s| s.listener.max_headers),
             end_tunnels_at_expiry,
         };
-        section.done();
-        let section = root.section("audit");
-        let (audit, policy) = recording(&section, trusted_proxies);
-        section.done();
-        let reload = root.section("reload");
+        part.done();
+        let part = section("audit");
+        let (audit, policy) = recording(&part, trusted_proxies);
+        part.done();
+        let reload = section("reload");
         let reload_interval = reload.duration("interval", Duration::from_secs(5));
         reload.done();
         root.done();

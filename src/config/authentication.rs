@@ -122,11 +122,8 @@ fn issuers(section: &Section<'_>) -> Vec<IssuerSettings> {
 }
 
 fn algorithm(text: &str) -> Result<Algorithm, String> {
-    let name = |algorithm: &Algorithm| format!("{algorithm:?}").to_uppercase();
-    Algorithm::ALL
-        .into_iter()
-        .find(|algorithm| name(algorithm) == text)
-        .ok_or_else(|| format!("{text:?} is none of {}", Algorithm::ALL.map(|a| name(&a)).join(", ")))
+    let known = || Algorithm::ALL.map(Algorithm::as_str).join(", ");
+    Algorithm::parse(text).ok_or_else(|| format!("{text:?} is none of {}", known()))
 }
 
 fn keys(section: &Section<'_>) -> KeysConfig {

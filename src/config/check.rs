@@ -3,7 +3,9 @@
 use super::{Config, Draft, Error, Errors};
 use crate::{
     audit::{Mode, OnFailure},
-    authn, endpoint,
+    authn::{self, ReviewBy, ReviewTokens},
+    endpoint,
+    rbac::Counts,
     reload::{self, Loaded},
     server::tls::Serving,
 };
@@ -56,15 +58,10 @@ fn unshared() -> Arc<authn::Shared> {
 impl Report {
     /// What `loaded` leads to under `config`.
     pub fn new(config: &Config, loaded: &Loaded) -> Self {
-        let on = |part, on, how: String| Line { part, on, how };
-        let of = |count: usize, what: &str| format!("{count} {what}{}", if count == 1 { "" } else { "s" });
         let authn = &loaded.authn.made;
-        let own = loaded.rules.made.own;
         let rules = format!(
-            "{}, {} and {} from files; the bootstrap rules are {}",
-            of(own.roles, "role"),
-            of(own.rules, "rule"),
-            of(own.bindings, "binding"),
+            "{} from files; the bootstrap rules are {}",
+            counts(loaded.rules.made.own),
             if config.authz.bootstrap { "on" } else { "off" },
         );
         let record = format!(
@@ -93,7 +90,18 @@ impl Report {
                 authn.tokens().is_some(),
                 authn.tokens().map_or_else(String::new, |n| of(n, "token")),
             ),
-            on("anonymous", authn.anonymous().is_some(), String::new()),
+            front_proxy(&config.authn),
+            service_accounts(&config.authn),
+            on("issuers", !authn.issuers().is_empty(), authn.issuers().join(", ")),
+            token_review(&config.authn),
+            anonymous(authn.anonymous()),
+            on(
+                "limit of failed authentications",
+                config.failed_authentications.is_some(),
+                config
+                    .failed_authentications
+                    .map_or_else(String::new, |n| format!("{n} of one source in a minute")),
+            ),
             on("rbac", true, rules),
             on("validation", false, String::new()),
             on("audit", true, record),
@@ -110,6 +118,67 @@ impl Report {
     }
 }
 
+/// `1 rule`, `2 rules`.
+pub(super) fn of(count: usize, what: &str) -> String {
+    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
+}
+
+/// How much there is of RBAC.
+pub(super) fn counts(counts: Counts) -> String {
+    let Counts { roles, rules, bindings } = counts;
+    format!("{}, {} and {}", of(roles, "role"), of(rules, "rule"), of(bindings, "binding"))
+}
+
+fn on(part: &'static str, on: bool, how: String) -> Line {
+    Line { part, on, how }
+}
+
+fn front_proxy(authn: &authn::Config) -> Line {
+    let how = authn.front_proxy.as_ref().map(|proxy| match &proxy.allowed_names[..] {
+        [] => "every certificate of its CA".to_owned(),
+        names => names.join(", "),
+    });
+    on("front proxy", how.is_some(), how.unwrap_or_default())
+}
+
+fn service_accounts(authn: &authn::Config) -> Line {
+    let how = authn.service_account.as_ref().map(|accounts| {
+        let keys = match accounts.key_files.len() {
+            0 => "keys of the upstream".to_owned(),
+            n => format!("keys of {}", of(n, "file")),
+        };
+        let reviewed = match accounts.review {
+            ReviewTokens::Never => "the upstream is not asked about tokens",
+            ReviewTokens::Bound => "the upstream is asked about bound tokens",
+            ReviewTokens::Always => "the upstream is asked about every token",
+        };
+        format!("{}, {keys}; {reviewed}", accounts.issuers.join(", "))
+    });
+    on("service accounts", how.is_some(), how.unwrap_or_default())
+}
+
+fn token_review(authn: &authn::Config) -> Line {
+    let how = authn.review.as_ref().map(|review| match &review.to {
+        ReviewBy::Upstream => "by the upstream".to_owned(),
+        ReviewBy::Webhook { kubeconfig, context } => {
+            format!("by {}", of_kubeconfig(kubeconfig, context.as_deref()))
+        }
+    });
+    on("token review", how.is_some(), how.unwrap_or_default())
+}
+
+fn anonymous(paths: Option<&[String]>) -> Line {
+    let how = paths.map(|paths| if paths.is_empty() { "everywhere".to_owned() } else { paths.join(", ") });
+    on("anonymous", how.is_some(), how.unwrap_or_default())
+}
+
+fn of_kubeconfig(path: &Path, context: Option<&str>) -> String {
+    match context {
+        Some(context) => format!("context {context} of {}", path.display()),
+        None => format!("current context of {}", path.display()),
+    }
+}
+
 fn served(serving: &Serving) -> String {
     let left =
         serving.expires().map(|at| at.duration_since(SystemTime::now()).map(|left| left.as_secs() / 86_400));
@@ -123,10 +192,7 @@ fn served(serving: &Serving) -> String {
 
 fn upstream(config: &Config, loaded: &Loaded) -> String {
     let place = match &config.endpoint {
-        endpoint::Config::Kubeconfig { path, context } => match context {
-            Some(context) => format!("context {context} of {}", path.display()),
-            None => format!("current context of {}", path.display()),
-        },
+        endpoint::Config::Kubeconfig { path, context } => of_kubeconfig(path, context.as_deref()),
         endpoint::Config::InCluster => "the pod's service account".to_owned(),
         endpoint::Config::Explicit(_) => "spelled out".to_owned(),
     };

@@ -1,7 +1,7 @@
 //! A configuration file as a tree that is asked for its keys. Every question is answered, with the default if need be, and
 //! what is wrong is noted; at the end, what nobody asked for is an unknown key.
 
-use super::{Error, units};
+use super::{Error, Kind, units};
 use crate::codec::yaml;
 use serde_json::{Map, Value};
 use std::{
@@ -27,6 +27,8 @@ pub(super) struct Section<'a> {
     prefix: String,
     values: Map<String, Value>,
     asked: RefCell<Vec<&'static str>>,
+    /// Nothing that is missing here is missed.
+    excused: bool,
 }
 
 impl<'a> Reader<'a> {
@@ -56,7 +58,7 @@ impl<'a> Reader<'a> {
                 Map::new()
             }
         };
-        Section { reader: self, prefix: String::new(), values, asked: RefCell::default() }
+        Section { reader: self, prefix: String::new(), values, asked: RefCell::default(), excused: false }
     }
 
     pub(super) fn note(&self, key: &str, problem: String) {
@@ -83,6 +85,12 @@ impl<'a> Section<'a> {
         self.below(key, values)
     }
 
+    /// A mapping under `key`. One that may be missing can lack whatever it likes if it is.
+    pub(super) fn section_of(&self, kind: Kind, key: &'static str) -> Self {
+        let section = self.section(key);
+        Self { excused: kind == Kind::GatewayPart && !self.has(key), ..section }
+    }
+
     /// The same, unless the key is not there at all.
     pub(super) fn optional(&self, key: &'static str) -> Option<Self> {
         self.has(key).then(|| self.section(key))
@@ -104,6 +112,11 @@ impl<'a> Section<'a> {
     pub(super) fn has(&self, key: &'static str) -> bool {
         self.asked.borrow_mut().push(key);
         self.values.contains_key(key)
+    }
+
+    /// Whether the key has just this value; it does not count as asked for.
+    pub(super) fn is_text(&self, key: &str, text: &str) -> bool {
+        self.values.get(key).and_then(Value::as_str) == Some(text)
     }
 
     /// A string that is not empty.
@@ -261,6 +274,9 @@ impl<'a> Section<'a> {
 
     /// Notes that the key's value cannot be used.
     pub(super) fn wrong(&self, key: &str, problem: impl Display) {
+        if self.excused {
+            return;
+        }
         let place = format!("{}{key}", self.prefix);
         // Without a key, the section itself is meant.
         self.reader.note(place.trim_end_matches('.'), problem.to_string());
@@ -315,6 +331,7 @@ impl<'a> Section<'a> {
             prefix: format!("{}{key}.", self.prefix),
             values,
             asked: RefCell::default(),
+            excused: self.excused,
         }
     }
 

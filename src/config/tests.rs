@@ -447,6 +447,111 @@ limits: {failedAuthentications: none}
     assert_eq!(authn.anonymous, Some(Anonymous { enabled: true, paths }));
 }
 
+#[test]
+fn a_part_is_read_by_the_same_rules() {
+    let folder = Folder::new("part");
+    let examined = |text: &str| {
+        let file =
+            folder.write("part.yaml", format!("apiVersion: gatelog.dev/v1alpha1\nkind: GatewayPart\n{text}"));
+        match examine(&file) {
+            Ok(document) => folder.said(document),
+            Err(errors) => folder.said(errors),
+        }
+    };
+    let sections = "expected at least one of listen, upstream, authentication, authorization, audit, limits, admin, reload";
+    assert_eq!(examined(""), [format!("part.yaml: {sections}")]);
+    assert_eq!(
+        examined("authentication: {clientCAFile: nowhere}\nlimits: {streams: 7}"),
+        [
+            "part.yaml: some sections of a Gateway",
+            "holds authentication, limits; to start a gate takes a whole Gateway",
+        ]
+    );
+    // What is there is held to what a Gateway is held to; what is not there is not missed.
+    for (text, want) in [
+        ("authentication: {}", "authentication: nobody could authenticate"),
+        ("authentication:", "authentication: nobody could authenticate"),
+        ("limits: {stream: 7}", "limits.stream: unknown key, did you mean streams?"),
+        ("audit: {policy: metadata}", "audit.dir: is missing"),
+        ("upstream: {tokenFile: a}", "upstream: expected exactly one of kubeconfig, inCluster and server"),
+        ("admin: {}\nlogging: {}", "logging: unknown key"),
+    ] {
+        let got = examined(text);
+        assert_eq!(got.len(), 1, "{text}: {got:?}");
+        assert!(got[0].starts_with(&format!("part.yaml: {want}")), "{text}: {got:?}");
+    }
+    let whole = examined("listen: {}").join("\n");
+    assert!(whole.contains("listen.address: is missing") && !whole.contains("upstream"), "{whole}");
+    // And no gate starts with it.
+    let file = folder.write("part.yaml", "apiVersion: gatelog.dev/v1alpha1\nkind: GatewayPart\nlimits: {}\n");
+    assert_eq!(
+        folder.said(load(&file).unwrap_err()),
+        [
+            "part.yaml: kind: a GatewayPart is for gatelog check and for pasting, the gate needs a whole Gateway"
+        ]
+    );
+}
+
+#[test]
+fn a_file_is_known_by_its_kind() {
+    let folder = Folder::new("kinds");
+    let examined = |text: &str| match examine(&folder.write("file", text)) {
+        Ok(document) => Ok(folder.said(document)),
+        Err(errors) => Err(folder.said(errors)),
+    };
+    let policy = "apiVersion: audit.k8s.io/v1\nkind: Policy\n";
+    let role = "apiVersion: rbac.authorization.k8s.io/v1\nkind: Role\nmetadata: {name: a, namespace: b}\nrules: []\n";
+    let issuers = "apiVersion: apiserver.config.k8s.io/v1\nkind: AuthenticationConfiguration\n";
+    for (text, want) in [
+        (format!("{policy}rules: [{{level: None}}]"), vec!["file: an audit policy", "1 rule"]),
+        (role.to_owned(), vec!["file: RBAC manifests", "1 role, 0 rules and 0 bindings"]),
+        (
+            "apiVersion: v1\nkind: List\nitems: []".to_owned(),
+            vec!["file: RBAC manifests", "0 roles, 0 rules and 0 bindings"],
+        ),
+        (issuers.to_owned(), vec!["file: an AuthenticationConfiguration", "no issuers"]),
+        (
+            format!(
+                "{issuers}anonymous: {{enabled: true, conditions: [{{path: /livez}}, {{path: a}}]}}\njwt:\n\
+                 - issuer: {{url: 'https://a', audiences: [b, c], audienceMatchPolicy: MatchAny}}\n  \
+                   claimMappings: {{username: {{claim: sub, prefix: 'p:'}}, groups: {{claim: g, prefix: ''}}}}\n  \
+                   claimValidationRules: [{{claim: d}}]\n"
+            ),
+            vec![
+                "file: an AuthenticationConfiguration",
+                r#"issuer https://a: for b or c; user name from claim sub behind "p:"; groups from claim g; 1 claim rule; 0 user rules"#,
+                "anonymous: on (/livez, a)",
+                "warning: anonymous.conditions[1].path: no request has such a path, they begin with /",
+            ],
+        ),
+    ] {
+        assert_eq!(examined(&text).unwrap(), want, "{text}");
+    }
+    for (text, want) in [
+        (policy.to_owned(), "file: rules: expected at least one rule"),
+        (format!("{role}extra: 1"), "file: document 1, line 1: Role b/a: extra: "),
+        (format!("{issuers}extra: 1"), "file: extra: unknown field"),
+        ("apiVersion: gatelog.dev/v1alpha1\nkind: Gate".to_owned(), "file: kind: expected Gateway"),
+        (
+            "kind: Gateway".to_owned(),
+            "file: kind \"Gateway\" of apiVersion \"\" is not one that the gate reads, expected Gateway or",
+        ),
+        (
+            "apiVersion: v1\nkind: Pod".to_owned(),
+            "file: kind \"Pod\" of apiVersion \"v1\" is not one that the gate reads",
+        ),
+        (String::new(), "file: kind \"\" of apiVersion \"\" is not one that the gate reads"),
+        ("a: [".to_owned(), "file: line 1, "),
+    ] {
+        let got = examined(&text).unwrap_err();
+        assert!(got[0].starts_with(want), "{text}: {got:?}");
+    }
+    assert_eq!(
+        folder.said(examine(&folder.0.join("none")).unwrap_err()),
+        ["none: No such file or directory (os error 2)"]
+    );
+}
+
 /// A folder, gone afterwards.
 struct Folder(PathBuf);
 
@@ -545,7 +650,12 @@ fn a_check_says_what_is_on_and_what_is_off() {
         "upstream: on (https://10.0.0.1:6443, spelled out; identity by impersonation)",
         "client certificates: on (1 CA)",
         "static tokens: on (1 token)",
+        "front proxy: off",
+        "service accounts: off",
+        "issuers: off",
+        "token review: off",
         "anonymous: off",
+        "limit of failed authentications: on (100 of one source in a minute)",
         "rbac: on (0 roles, 0 rules and 1 binding from files; the bootstrap rules are on)",
         "validation: off",
         "audit: on (",
@@ -557,5 +667,5 @@ fn a_check_says_what_is_on_and_what_is_off() {
     for (got, want) in lines.iter().zip(want) {
         assert!(got.starts_with(want), "{got:?} does not begin with {want:?}");
     }
-    assert!(lines[7].ends_with("changes wait until they are written)"), "{}", lines[7]);
+    assert!(lines[12].ends_with("changes wait until they are written)"), "{}", lines[12]);
 }

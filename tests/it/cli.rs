@@ -53,7 +53,7 @@ fn every_subcommand_has_help() {
     for (args, expected) in [
         (&["--help"][..], "Usage: gatelog <COMMAND>"),
         (&["serve", "--help"], "Usage: gatelog serve [OPTIONS] --config <FILE>"),
-        (&["check", "--help"], "Usage: gatelog check --config <FILE>"),
+        (&["check", "--help"], "Usage: gatelog check <--config <FILE>|FILE>"),
         (&["kubeconfig", "--help"], "Usage: gatelog kubeconfig [OPTIONS] --server <URL>"),
         (&["audit", "--help"], "Usage: gatelog audit <COMMAND>"),
         (&["audit", "show", "--help"], "Usage: gatelog audit show [OPTIONS] <DIR>"),
@@ -226,6 +226,53 @@ fn check_says_what_is_on_and_what_is_off() {
     }
 }
 
+/// What comes with the gate is what it takes.
+#[test]
+fn check_looks_at_any_file_that_the_gate_reads() {
+    let scratch = Scratch::new("check-files");
+    let root = Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut shipped: Vec<PathBuf> = ["authentication", "audit", "rbac"]
+        .iter()
+        .flat_map(|folder| fs::read_dir(root.join("policies").join(folder)).unwrap())
+        .map(|entry| entry.unwrap().path())
+        .collect();
+    shipped.sort();
+    assert!(shipped.len() >= 8, "{shipped:?}");
+    let names: Vec<&str> = shipped.iter().map(|path| path.to_str().unwrap()).collect();
+    let output = scratch.gatelog(&[&["check"], &names[..]].concat());
+    assert_eq!(output.status.code(), Some(0), "{}", text(&output.stderr));
+    assert!(output.stderr.is_empty(), "{}", text(&output.stderr));
+    for name in &names {
+        assert!(text(&output.stdout).lines().any(|line| line.starts_with(&format!("{name}: "))), "{name}");
+    }
+    assert!(!text(&output.stdout).contains("warning"), "{}", text(&output.stdout));
+
+    // One bad file does not hide another; what is good is said all the same.
+    gate(&scratch, "");
+    scratch.write("pod.yaml", "apiVersion: v1\nkind: Pod\n");
+    let output =
+        scratch.gatelog(&["check", "--config", "gatelog.yaml", "pod.yaml", "none.yaml", "gatelog.yaml"]);
+    assert_eq!(output.status.code(), Some(64));
+    let errors: Vec<&str> = text(&output.stderr).lines().collect();
+    assert_eq!(errors.len(), 2, "{errors:?}");
+    assert!(errors[0].starts_with(
+        "pod.yaml: kind \"Pod\" of apiVersion \"v1\" is not one that the gate reads, expected Gateway"
+    ));
+    assert!(errors[1].starts_with("none.yaml: No such file"));
+    assert_eq!(text(&output.stdout).matches("\nadmin: on (").count(), 2);
+    assert!(text(&output.stdout).contains("gatelog.yaml: a Gateway\n"), "{}", text(&output.stdout));
+
+    // No gate starts with a part of its configuration.
+    scratch.write("part.yaml", "apiVersion: gatelog.dev/v1alpha1\nkind: GatewayPart\nlimits: {}\n");
+    let output = scratch.gatelog(&["serve", "--config", "part.yaml"]);
+    assert_eq!(output.status.code(), Some(64));
+    assert!(
+        text(&output.stderr).contains("part.yaml: kind: a GatewayPart is for"),
+        "{}",
+        text(&output.stderr)
+    );
+}
+
 #[test]
 fn every_error_of_a_configuration_is_told_at_once() {
     let scratch = Scratch::new("misconfigured");
@@ -320,7 +367,8 @@ fn a_signal_ends_the_gate_in_order() {
         assert_eq!(
             probe(admin, "/readyz?verbose&exclude=upstream"),
             "[+]ping ok\n[+]upstream excluded: ok\n[+]audit ok\n[+]issuers ok\n[+]certs ok\n[+]shutdown ok\n\
-             note: static tokens: off\nnote: anonymous: off\nnote: validation: off\nreadyz check passed\n"
+             note: static tokens: off\nnote: front proxy: off\nnote: service accounts: off\nnote: issuers: off\n\
+             note: token review: off\nnote: anonymous: off\nnote: validation: off\nreadyz check passed\n"
         );
         let metrics = probe(admin, "/metrics");
         for line in [

@@ -2,7 +2,10 @@
 //! compiled. Everything that is wrong is reported, with its place in the file.
 
 mod issuer;
+mod outline;
 mod read;
+
+pub use outline::{Outline, outline};
 
 use super::cel::Expression;
 use crate::codec::yaml;

@@ -111,23 +111,31 @@ fn urls<'a>(issuer: &Object<'a>, taken: &mut Taken<'a>) -> (&'a str, Option<&'a 
 /// Never repeats the URL, which may hold a password.
 fn check_url(issuer: &Object<'_>, field: &str) {
     let url = issuer.text(field);
-    match url.parse::<Uri>() {
-        Ok(uri) if uri.scheme() != Some(&Scheme::HTTPS) => {
-            issuer.wrong(field, "expected a URL that begins with https://");
-        }
-        Ok(uri) if uri.authority().is_some_and(|authority| authority.as_str().contains('@')) => {
-            issuer.wrong(field, "expected a URL without a user name or password");
-        }
-        Ok(uri) if uri.host().is_some_and(|host| !host.is_empty()) => {}
-        _ => {
-            issuer.wrong(field, "expected a URL such as https://issuer.example.com");
-        }
+    let uri = url.parse::<Uri>().ok().filter(|_| escapes_are_whole(url));
+    let authority = uri.as_ref().and_then(Uri::authority);
+    let reachable = authority.is_some_and(|at| {
+        !at.host().is_empty() && (at.port_u16().is_some() || at.as_str().len() == at.host().len())
+    });
+    if uri.as_ref().is_some_and(|uri| uri.scheme() != Some(&Scheme::HTTPS)) {
+        issuer.wrong(field, "expected a URL that begins with https://");
+    } else if authority.is_some_and(|authority| authority.as_str().contains('@')) {
+        issuer.wrong(field, "expected a URL without a user name or password");
+    } else if !reachable {
+        issuer.wrong(field, "expected a URL such as https://issuer.example.com");
     }
     for (mark, what) in [('?', "query"), ('#', "fragment")] {
         if url.contains(mark) {
             issuer.wrong(field, format!("expected a URL without a {what}"));
         }
     }
+}
+
+fn escapes_are_whole(url: &str) -> bool {
+    let hex = |b: Option<u8>| b.is_some_and(|b| b.is_ascii_hexdigit());
+    url.split('%').skip(1).all(|rest| {
+        let mut bytes = rest.bytes();
+        hex(bytes.next()) && hex(bytes.next())
+    })
 }
 
 fn audiences(issuer: &Object<'_>) -> Vec<String> {
