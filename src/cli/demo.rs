@@ -5,7 +5,8 @@ use crate::{
     config,
     demo::{
         apiserver::{ApiServer, Options},
-        site::{self, Site},
+        oidc::{self, Provider},
+        site::{self, Setup, Site, TOKEN_HOURS},
     },
     server,
     telemetry::log::{self, Filter, Format},
@@ -32,6 +33,9 @@ pub(super) struct Args {
     /// Where the gate listens; port 0 takes a free one [default: 127.0.0.1:6443, or a free port if that is taken]
     #[arg(long, value_name = "ADDRESS")]
     listen: Option<SocketAddr>,
+    /// Start an OpenID provider as well, and be somebody whom the gate knows by a token of it
+    #[arg(long)]
+    oidc: bool,
     /// off, error, warn, info, debug or trace
     #[arg(long, value_name = "LEVEL", default_value = "warn")]
     log_level: Filter,
@@ -74,15 +78,21 @@ async fn demo(args: &Args, site: &Site) -> Outcome {
     };
     let listen = listen.map_err(|error| anyhow!("cannot listen on {asked}: {error}"))?;
     let admin = settled(ANY).context("cannot listen on the loopback interface")?;
-    let file = site.write_gate(listen, admin, cluster.addr(), "").map_err(anyhow::Error::new)?;
+    let provider = match args.oidc {
+        true => Some(Provider::start(oidc::Options::default()).await.context("cannot start the provider")?),
+        false => None,
+    };
+    let provider = provider.as_ref();
+    let setup = Setup { listen, admin, upstream: cluster.addr(), provider, authentication: "", more: "" };
+    let file = site.write_gate(setup).map_err(anyhow::Error::new)?;
     let config = match config::load(&file) {
         Ok(config) => config,
         Err(errors) => return Ok(misconfigured(&errors)),
     };
     let gate = server::start(config).await.map_err(anyhow::Error::new)?;
-    site.write_kubeconfigs(gate.address()).map_err(anyhow::Error::new)?;
+    site.write_kubeconfigs(gate.address(), provider).map_err(anyhow::Error::new)?;
     let program = env::args_os().next().map_or_else(|| "gatelog".into(), PathBuf::from);
-    print(&welcome(&program, site, gate.address(), gate.admin(), cluster.addr()))?;
+    print(&welcome(&program, site, gate.address(), gate.admin(), cluster.addr(), provider))?;
     stop.await;
     print(&format!("\nStopping. The record stays in {}\n", site.record().display()))?;
     gate.drain().await;
@@ -102,6 +112,7 @@ fn welcome(
     gate: SocketAddr,
     admin: Option<SocketAddr>,
     cluster: SocketAddr,
+    provider: Option<&Provider>,
 ) -> String {
     let dir = std::path::absolute(site.dir()).unwrap_or_else(|_| site.dir().to_owned());
     let shell = |path: &Path| {
@@ -115,8 +126,11 @@ fn welcome(
         "The gate      https://{gate}\n\
          The cluster   https://{cluster}  (in memory, gone when this ends)\n"
     );
+    // Writing to a String cannot fail.
+    if let Some(provider) = provider {
+        let _ = writeln!(out, "The provider  {}", provider.issuer());
+    }
     if let Some(admin) = admin {
-        // Writing to a String cannot fail.
         let _ = writeln!(out, "Metrics       http://{admin}/metrics");
     }
     let _ = write!(
@@ -130,8 +144,21 @@ fn welcome(
          \x20 kubectl port-forward deploy/web 8080\n\
          \x20 kubectl scale deploy/web --replicas=5\n\
          \x20 kubectl delete namespace shop          refused, and the answer says why\n\
-         \x20 kubectl auth whoami\n\n\
-         or look around as viewer.kubeconfig, or do anything as admin.kubeconfig. Then read what was recorded:\n\n\
+         \x20 kubectl auth whoami\n\
+         \x20 kubectl --token \"$(kubectl create token app)\" auth whoami      a service account\n\n"
+    );
+    if provider.is_some() {
+        let _ = write!(
+            out,
+            "or be Carol, whom the gate knows by a token of the provider (good for {TOKEN_HOURS} hours; what is believed of it is \
+             in authentication.yaml):\n\n\
+             \x20 export KUBECONFIG={here}/oidc.kubeconfig\n\
+             \x20 kubectl auth whoami\n\n"
+        );
+    }
+    let _ = write!(
+        out,
+        "or look around as viewer.kubeconfig, or do anything as admin.kubeconfig. Then read what was recorded:\n\n\
          \x20 {program} audit show {record}\n\n\
          Ctrl-C ends it.\n"
     );

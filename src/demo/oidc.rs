@@ -271,10 +271,11 @@ impl Provider {
         self.shared.requests.borrow().keys
     }
 
-    /// Waits until its keys have been asked for this often.
-    pub async fn asked_for_keys(&self, times: usize) {
+    /// Waits until its document and its keys have been asked for at least this often.
+    pub async fn asked(&self, discovery: usize, keys: usize) {
+        let enough = |asked: &Requests| asked.discovery >= discovery && asked.keys >= keys;
         // The sender lives as long as this.
-        let _ = self.shared.requests.subscribe().wait_for(|asked| asked.keys >= times).await;
+        let _ = self.shared.requests.subscribe().wait_for(enough).await;
     }
 }
 

@@ -5,15 +5,21 @@
 //! DIR/gatelog.yaml                                              the gate's configuration, and what it points to:
 //! DIR/pki/{ca,gate}.crt gate.key                                the gate's authority and serving certificate
 //! DIR/tokens.csv rbac.yaml audit-policy.yaml upstream.kubeconfig
+//! DIR/oidc.kubeconfig authentication.yaml                       with a provider: its user's, and what the gate believes of it
 //! DIR/audit/                                                    the record; the only thing that outlives a run
 //! ```
 
 use super::{
+    apiserver::ISSUER,
+    jws::Alg,
+    oidc::{self, Provider, Signing},
     pki::{self, Ca, Client, Pair, write_private},
+    value::set,
     world,
 };
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use rustls::pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _};
+use serde_json::json;
 use std::{
     fs::{self, File, TryLockError},
     io,
@@ -24,6 +30,8 @@ use std::{
 
 /// Says that a folder is a demo's; locked while one runs.
 const MARK: &str = ".gatelog-demo";
+const OIDC_KUBECONFIG: &str = "oidc.kubeconfig";
+const AUTHENTICATION: &str = "authentication.yaml";
 
 /// One of the demo's users.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -42,6 +50,31 @@ pub const ADMIN: User = User { name: "admin", group: world::ADMINS, namespace: "
 pub const DEVELOPER: User = User { name: "developer", group: world::DEVELOPERS, namespace: "shop" };
 /// May look around; has a token.
 pub const VIEWER: User = User { name: "viewer", group: world::VIEWERS, namespace: "shop" };
+
+/// May do what the developer may; has a token of the provider's.
+pub const CAROL: User =
+    User { name: "oidc:carol@example.com", group: world::OIDC_DEVELOPERS, namespace: "shop" };
+
+/// How long a token of the provider's is good for: a long day.
+pub const TOKEN_HOURS: i64 = 12;
+
+/// What the gate's configuration says besides what is the same in every demo.
+#[derive(Debug, Clone, Copy)]
+pub struct Setup<'a> {
+    /// Where the gate listens.
+    pub listen: SocketAddr,
+    /// Where it serves metrics.
+    pub admin: SocketAddr,
+    /// The API server.
+    pub upstream: SocketAddr,
+    /// Whose tokens are believed besides the cluster's own.
+    pub provider: Option<&'a Provider>,
+    /// What follows `authentication.serviceAccount.issuers`: keys beside it, indented by four, then keys beside
+    /// `serviceAccount`, indented by two.
+    pub authentication: &'a str,
+    /// Further sections.
+    pub more: &'a str,
+}
 
 /// A demo's folder, claimed by this process.
 #[derive(Debug)]
@@ -105,6 +138,10 @@ impl Site {
         {
             use std::os::unix::fs::PermissionsExt as _;
             fs::set_permissions(dir, fs::Permissions::from_mode(0o700)).map_err(failed(dir))?;
+        }
+        // An earlier demo's, whose provider is gone.
+        for name in [OIDC_KUBECONFIG, AUTHENTICATION] {
+            let _ = fs::remove_file(dir.join(name));
         }
         let gate = Ca::new("gatelog demo")?;
         let admin = gate.client(&Client::new(ADMIN.name).group(ADMIN.group))?;
@@ -182,14 +219,16 @@ impl Site {
         Ok(Arc::new(config))
     }
 
-    /// Writes the gate's configuration; returns its path. `more` is appended as it is.
-    pub fn write_gate(
-        &self,
-        listen: SocketAddr,
-        admin: SocketAddr,
-        upstream: SocketAddr,
-        more: &str,
-    ) -> Result<PathBuf, Error> {
+    /// Writes the gate's configuration; returns its path.
+    pub fn write_gate(&self, setup: Setup<'_>) -> Result<PathBuf, Error> {
+        let Setup { listen, admin, upstream, provider, authentication, more } = setup;
+        let structured = match provider {
+            Some(provider) => {
+                self.write(AUTHENTICATION, &believing(provider))?;
+                format!("  authenticationConfigFile: {AUTHENTICATION}\n")
+            }
+            None => String::new(),
+        };
         let us = self.cluster.client(&Client::new(world::GATEWAY_USER))?;
         self.write(
             "upstream.kubeconfig",
@@ -201,7 +240,8 @@ impl Site {
              kind: Gateway\n\
              listen:\n  address: \"{listen}\"\n  tlsCertFile: pki/gate.crt\n  tlsPrivateKeyFile: pki/gate.key\n  shutdownGracePeriod: 2s\n\
              upstream:\n  kubeconfig: upstream.kubeconfig\n\
-             authentication:\n  clientCAFile: pki/ca.crt\n  tokenAuthFile: tokens.csv\n\
+             authentication:\n  clientCAFile: pki/ca.crt\n  tokenAuthFile: tokens.csv\n{structured}  \
+             serviceAccount:\n    issuers: [\"{ISSUER}\"]\n{authentication}\
              authorization:\n  rbac:\n    files: [rbac.yaml]\n\
              audit:\n  policyFile: audit-policy.yaml\n  dir: audit\n\
              admin:\n  address: \"{admin}\"\n{more}"
@@ -210,7 +250,12 @@ impl Site {
     }
 
     /// Writes the users' kubeconfigs, which lead to the gate.
-    pub fn write_kubeconfigs(&self, gate: SocketAddr) -> Result<(), Error> {
+    pub fn write_kubeconfigs(&self, gate: SocketAddr, provider: Option<&Provider>) -> Result<(), Error> {
+        if let Some(provider) = provider {
+            let token = format!("token: {}", carols_token(provider));
+            let text = kubeconfig(gate, &self.gate, "carol", CAROL.namespace, &token);
+            self.write(OIDC_KUBECONFIG, &text)?;
+        }
         for user in [ADMIN, DEVELOPER, VIEWER] {
             let credentials = match self.token(user) {
                 Some(token) => format!("token: {token}"),
@@ -235,6 +280,35 @@ fn token() -> Result<String, Error> {
     let mut bytes = [0; 24];
     aws_lc_rs::rand::fill(&mut bytes).map_err(|_| Error::Tls("no randomness".to_owned()))?;
     Ok(base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(bytes))
+}
+
+/// A token of [`CAROL`]'s, signed by the provider of now.
+pub fn carols_token(provider: &Provider) -> String {
+    let mut claims = provider.claims("carol");
+    let expires = jiff::Timestamp::now().as_second() + TOKEN_HOURS * 3600;
+    set(&mut claims, "/email", "carol@example.com");
+    set(&mut claims, "/email_verified", true);
+    set(&mut claims, "/groups", json!(["developers"]));
+    set(&mut claims, "/exp", expires);
+    provider.mint(&claims, &Signing::new(Alg::Rs256))
+}
+
+/// An AuthenticationConfiguration that believes the provider.
+fn believing(provider: &Provider) -> String {
+    let (issuer, audience) = (provider.issuer(), oidc::AUDIENCE);
+    let ca: String = provider.ca_pem().lines().map(|line| format!("      {line}\n")).collect();
+    format!(
+        "# Whose tokens the gate of `gatelog demo --oidc` believes. Written anew each time it starts.\n\
+         apiVersion: apiserver.config.k8s.io/v1\n\
+         kind: AuthenticationConfiguration\n\
+         jwt:\n\
+         - issuer:\n    url: \"{issuer}\"\n    audiences: [{audience}]\n    certificateAuthority: |\n{ca}  \
+         claimMappings:\n    username:\n      claim: email\n      prefix: \"oidc:\"\n    \
+         groups:\n      claim: groups\n      prefix: \"oidc:\"\n  \
+         userValidationRules:\n  \
+         - expression: \"!user.username.startsWith('system:')\"\n    message: names that begin with system are Kubernetes' own\n  \
+         - expression: \"user.groups.all(group, !group.startsWith('system:'))\"\n    message: groups that begin with system are Kubernetes' own\n"
+    )
 }
 
 fn by_certificate(pair: &Pair) -> String {
@@ -292,13 +366,25 @@ mod tests {
         assert!(matches!(Site::claim(&folder.0), Err(Error::NotOurs(_))));
     }
 
-    #[test]
-    fn what_is_written_is_yaml_and_private() {
+    #[tokio::test]
+    async fn what_is_written_is_yaml_and_private() {
+        let provider = Provider::start(oidc::Options::default()).await.unwrap();
         let folder = Folder::new("files");
         let site = Site::claim(&folder.0).unwrap();
         let address: SocketAddr = "[::1]:6443".parse().unwrap();
-        site.write_gate(address, address, address, "").unwrap();
-        site.write_kubeconfigs(address).unwrap();
+        let setup = Setup {
+            listen: address,
+            admin: address,
+            upstream: address,
+            provider: None,
+            authentication: "",
+            more: "",
+        };
+        site.write_gate(setup).unwrap();
+        site.write_kubeconfigs(address, None).unwrap();
+        assert!(!folder.0.join(OIDC_KUBECONFIG).exists() && !folder.0.join(AUTHENTICATION).exists());
+        site.write_gate(Setup { provider: Some(&provider), ..setup }).unwrap();
+        site.write_kubeconfigs(address, Some(&provider)).unwrap();
         let read = |name: &str| fs::read_to_string(folder.0.join(name)).unwrap();
         for name in [
             "gatelog.yaml",
@@ -306,6 +392,8 @@ mod tests {
             "developer.kubeconfig",
             "viewer.kubeconfig",
             "upstream.kubeconfig",
+            OIDC_KUBECONFIG,
+            AUTHENTICATION,
         ] {
             let documents = crate::codec::yaml::documents(&read(name)).unwrap();
             assert_eq!(documents.len(), 1, "{name}");
@@ -319,5 +407,10 @@ mod tests {
         assert!(read("developer.kubeconfig").contains("server: https://[::1]:6443\n"));
         assert!(read("tokens.csv").contains(",viewer,viewer-uid,demo:viewers\n"));
         site.cluster_tls().unwrap();
+        let believed: serde_json::Value = crate::codec::yaml::object(&read(AUTHENTICATION)).unwrap();
+        let issuer = &believed["jwt"][0]["issuer"];
+        assert_eq!(issuer["url"], provider.issuer());
+        assert_eq!(issuer["certificateAuthority"], provider.ca_pem());
+        assert!(read("gatelog.yaml").contains("\n  authenticationConfigFile: authentication.yaml\n"));
     }
 }

@@ -19,6 +19,9 @@ pub const DEVELOPERS: &str = "demo:developers";
 /// Members may look around everywhere.
 pub const VIEWERS: &str = "demo:viewers";
 
+/// The provider's developers: members may do what [`DEVELOPERS`] may.
+pub const OIDC_DEVELOPERS: &str = "oidc:developers";
+
 /// What the demo's users may do, on top of the bootstrap roles: RBAC manifests for the gate and for the API server.
 pub fn rbac_yaml() -> &'static str {
     include_str!("world/rbac.yaml")

@@ -41,9 +41,10 @@ struct Demo {
 
 impl Demo {
     /// Starts one and reads what it says up to its last line.
-    fn start(dir: &Path) -> Self {
-        let mut child =
-            gatelog().args(["demo", "--listen", "127.0.0.1:0", "--dir"]).arg(dir).spawn().unwrap();
+    fn start(dir: &Path, more: &[&str]) -> Self {
+        let mut command = gatelog();
+        command.args(["demo", "--listen", "127.0.0.1:0", "--dir"]).arg(dir).args(more);
+        let mut child = command.spawn().unwrap();
         let mut out = BufReader::new(child.stdout.take().unwrap());
         let mut said = String::new();
         while !said.ends_with("Ctrl-C ends it.\n") {
@@ -91,7 +92,7 @@ fn it_runs_stops_and_runs_again_where_it_was() {
     let folder = Folder::new("runs");
     let dir = folder.0.join("demo");
     for run in 1..=2 {
-        let demo = Demo::start(&dir);
+        let demo = Demo::start(&dir, &[]);
         assert!(demo.said.contains(&format!("export KUBECONFIG={}/developer.kubeconfig", dir.display())));
         for name in
             ["admin.kubeconfig", "developer.kubeconfig", "viewer.kubeconfig", "gatelog.yaml", "tokens.csv"]
@@ -122,6 +123,54 @@ fn it_runs_stops_and_runs_again_where_it_was() {
         assert_eq!(code, Some(0));
         assert!(last.contains("The record stays in"), "{last}");
     }
+}
+
+#[test]
+fn with_a_provider_there_is_one_more_to_be() {
+    let folder = Folder::new("oidc");
+    let dir = folder.0.join("demo");
+    let files = ["oidc.kubeconfig", "authentication.yaml"].map(|name| dir.join(name));
+    let demo = Demo::start(&dir, &["--oidc"]);
+    assert!(demo.said.contains(&format!("export KUBECONFIG={}", files[0].display())), "{}", demo.said);
+    for file in &files {
+        assert_eq!(fs::metadata(file).unwrap().permissions().mode() & 0o777, 0o600, "{}", file.display());
+    }
+    if let Some(kubectl) = kubectls().pop() {
+        let run = |kubeconfig: &str, line: &str| {
+            let mut command = Command::new(&kubectl);
+            command.args(line.split(' ')).arg("--cache-dir").arg(folder.0.join("cache"));
+            let output = command.env("KUBECONFIG", dir.join(kubeconfig)).output().unwrap();
+            let said = [output.stdout, output.stderr].concat();
+            (output.status.success(), String::from_utf8_lossy(&said).into_owned())
+        };
+        // The provider's keys are fetched while the gate is already serving.
+        let begun = Instant::now();
+        while !run("oidc.kubeconfig", "get pods").0 {
+            assert!(begun.elapsed() < PATIENCE, "{}", run("oidc.kubeconfig", "get pods").1);
+        }
+        #[rustfmt::skip]
+        let rows = [
+            ("auth whoami", true, "oidc:carol@example.com"),
+            ("scale deploy/web --replicas=2", true, "scaled"),
+            ("get pods -n team-a", true, "worker"),
+            ("delete namespace shop", false, "User \"oidc:carol@example.com\" cannot delete resource \"namespaces\""),
+        ];
+        for (line, succeeds, text) in rows {
+            let (success, said) = run("oidc.kubeconfig", line);
+            assert!(success == succeeds && said.contains(text), "{line}: {said}");
+        }
+        // As the demo tells a newcomer to.
+        let (success, token) = run("developer.kubeconfig", "create token app");
+        assert!(success, "{token}");
+        let (_, said) = run("developer.kubeconfig", &format!("auth whoami --token {}", token.trim()));
+        assert!(said.contains("system:serviceaccount:shop:app"), "{said}");
+    }
+    let (why, checked) = ran(gatelog().args(["check", "--config"]).arg(dir.join("gatelog.yaml")));
+    assert!(checked.status.success(), "{why}");
+    assert_eq!(demo.stop().0, Some(0));
+    let demo = Demo::start(&dir, &[]);
+    assert!(!demo.said.contains("Carol") && files.iter().all(|file| !file.exists()), "{}", demo.said);
+    assert_eq!(demo.stop().0, Some(0));
 }
 
 #[test]

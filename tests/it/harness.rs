@@ -4,8 +4,9 @@ use bytes::Bytes;
 use gatelog::{
     config,
     demo::{
-        apiserver::{ApiServer, Options},
-        site::{ADMIN, Site, User},
+        apiserver::{ApiServer, Gateway, Options},
+        oidc::Provider,
+        site::{ADMIN, Setup, Site, User},
     },
     server,
 };
@@ -67,14 +68,21 @@ const HEADERS: [&str; 24] = [
 pub(crate) struct Tweaks {
     /// Further sections of `gatelog.yaml`.
     pub(crate) config: &'static str,
+    /// Further keys of the section `authentication`, see [`Setup::authentication`].
+    pub(crate) authentication: &'static str,
     /// The audit policy, as YAML; empty: the demo's.
     pub(crate) policy: &'static str,
+    /// Whose tokens are believed, too.
+    pub(crate) provider: Option<Provider>,
+    /// Whether the cluster tells the gate whose a token is.
+    pub(crate) reviews_tokens: bool,
 }
 
 /// A gate, its upstream and their folder. Everything ends when it is dropped.
 pub(crate) struct Gate {
     pub(crate) site: Site,
     pub(crate) cluster: ApiServer,
+    pub(crate) provider: Option<Provider>,
     gate: Option<server::Gate>,
     address: SocketAddr,
     folder: PathBuf,
@@ -87,22 +95,32 @@ impl Gate {
         let n = NEXT.fetch_add(1, Ordering::Relaxed);
         let folder = env::temp_dir().join(format!("gatelog-it-{}-{n}", std::process::id()));
         let site = Site::claim(&folder.join("site")).unwrap();
-        let cluster = ApiServer::start(Options::new(site.cluster_tls().unwrap()).unwrap()).await.unwrap();
+        let mut options = Options::new(site.cluster_tls().unwrap()).unwrap();
+        options.gateway = Gateway { reviews_tokens: tweaks.reviews_tokens, ..Gateway::default() };
+        let cluster = ApiServer::start(options).await.unwrap();
         if !tweaks.policy.is_empty() {
             fs::write(site.dir().join("audit-policy.yaml"), tweaks.policy).unwrap();
         }
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
-        let file = site.write_gate(any, any, cluster.addr(), tweaks.config).unwrap();
+        let provider = tweaks.provider.as_ref();
+        let (upstream, authentication, more) = (cluster.addr(), tweaks.authentication, tweaks.config);
+        let setup = Setup { listen: any, admin: any, upstream, provider, authentication, more };
+        let file = site.write_gate(setup).unwrap();
         let config = config::load(&file).unwrap_or_else(|e| panic!("{e}"));
         let gate = server::start(config).await.unwrap_or_else(|e| panic!("{e}"));
         let address = gate.address();
-        site.write_kubeconfigs(address).unwrap();
-        Self { site, cluster, gate: Some(gate), address, folder }
+        site.write_kubeconfigs(address, provider).unwrap();
+        Self { site, cluster, provider: tweaks.provider, gate: Some(gate), address, folder }
     }
 
     /// The gate's front door.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// Where it serves metrics and health.
+    pub(crate) fn admin(&self) -> SocketAddr {
+        self.gate.as_ref().and_then(server::Gate::admin).unwrap()
     }
 
     /// Drains the gate, so that the record is complete, and reads it.
@@ -183,7 +201,19 @@ impl Gate {
         stdin: &[u8],
         env: &[(&str, &str)],
     ) -> Ran {
-        let mut child = self.command(kubectl, user, args).envs(env.iter().copied()).spawn().unwrap();
+        self.run_by(kubectl, user.name, args, stdin, env)
+    }
+
+    /// Runs kubectl by a kubeconfig of the site's folder, named without its ending.
+    pub(crate) fn run_by(
+        &self,
+        kubectl: &Path,
+        kubeconfig: &str,
+        args: &[&str],
+        stdin: &[u8],
+        env: &[(&str, &str)],
+    ) -> Ran {
+        let mut child = self.command(kubectl, kubeconfig, args).envs(env.iter().copied()).spawn().unwrap();
         let mut to = child.stdin.take().unwrap();
         let stdin = stdin.to_vec();
         // A command that does not read is no error.
@@ -195,10 +225,10 @@ impl Gate {
 
     /// Starts this kubectl as a user; all three streams are pipes.
     pub(crate) fn spawn(&self, kubectl: &Path, user: User, args: &[&str]) -> Child {
-        self.command(kubectl, user, args).spawn().unwrap()
+        self.command(kubectl, user.name, args).spawn().unwrap()
     }
 
-    fn command(&self, kubectl: &Path, user: User, args: &[&str]) -> Command {
+    fn command(&self, kubectl: &Path, kubeconfig: &str, args: &[&str]) -> Command {
         let home = self.folder.join(format!("home-{}", kubectl.file_name().unwrap().to_string_lossy()));
         fs::create_dir_all(&home).unwrap();
         let mut command = Command::new(kubectl);
@@ -207,7 +237,7 @@ impl Gate {
             .env_clear()
             .env("PATH", env::var_os("PATH").unwrap_or_default())
             .env("HOME", &home)
-            .env("KUBECONFIG", self.site.dir().join(format!("{}.kubeconfig", user.name)))
+            .env("KUBECONFIG", self.site.dir().join(format!("{kubeconfig}.kubeconfig")))
             .current_dir(&home)
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

@@ -100,7 +100,7 @@ async fn keys_rotate() {
     let after = kids(&get(&provider, "/keys").await.unwrap().1);
     assert_eq!((before.len(), after.len()), (4, 4));
     assert!(before.iter().all(|kid| !after.contains(kid)));
-    provider.asked_for_keys(1).await;
+    provider.asked(0, 1).await;
 }
 
 #[tokio::test]
@@ -116,7 +116,7 @@ async fn what_goes_wrong_goes_wrong_until_it_recovers() {
     let hangs = get(&provider, "/keys");
     tokio::select! {
         answer = hangs => panic!("{answer:?}"),
-        () = provider.asked_for_keys(1) => {}
+        () = provider.asked(2, 1) => {}
     }
     provider.recover();
     assert_eq!(get(&provider, WELL_KNOWN).await.unwrap().0, 200);
