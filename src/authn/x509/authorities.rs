@@ -30,6 +30,9 @@ use x509_parser::prelude::X509Certificate;
 
 /// More certificates than any real chain has; bounds what a stranger can make the gate verify.
 const MAX_PRESENTED: usize = 16;
+/// In how many ways what is presented may be strung together by its names. Real chains have one, or a few when CAs sign each other;
+/// webpki would try 200,000, which takes seconds, before it looks at a signature.
+const MAX_WAYS: usize = 32;
 /// How long a refusal is kept with its connection. Seconds. (A certificate may become valid meanwhile.)
 pub(super) const REFUSAL_KEPT: u64 = 10;
 
@@ -221,6 +224,13 @@ impl Authorities {
             return Err(format!("more than {MAX_PRESENTED} certificates were presented"));
         }
         let entity = EndEntityCert::try_from(leaf).map_err(|e| describe(&e))?;
+        // What cannot be read is passed over, as webpki will.
+        let links: Vec<_> = rest.iter().filter_map(|der| EndEntityCert::try_from(der).ok()).collect();
+        let links: Vec<_> = links.iter().map(|link| (link.subject(), link.issuer())).collect();
+        let mut ways = MAX_WAYS;
+        if exhausts(entity.issuer(), &links, 0, &mut ways) {
+            return Err("the certificates that were presented could be a chain in too many ways".to_owned());
+        }
         let mut why = webpki::Error::UnknownIssuer;
         for group in &self.groups {
             match group.verify(&entity, rest, self.algorithms, now) {
@@ -293,6 +303,21 @@ impl Group {
         let ends = self.lists.iter().map(|list| list.next_update).filter(|end| *end > now);
         ends.min().map_or(u64::MAX, |end| end.saturating_sub(1))
     }
+}
+
+/// Whether the chains upwards from `issuer`, through `links` (subject and issuer) that are not yet `used`, are more than are `left`.
+fn exhausts(issuer: &[u8], links: &[(&[u8], &[u8])], used: u32, left: &mut usize) -> bool {
+    links.iter().enumerate().any(|(i, (subject, next))| {
+        let link = 1 << i;
+        if used & link != 0 || *subject != issuer {
+            return false;
+        }
+        match left.checked_sub(1) {
+            Some(fewer) => *left = fewer,
+            None => return true,
+        }
+        exhausts(next, links, used | link, left)
+    })
 }
 
 pub(super) fn seconds(time: SystemTime) -> u64 {

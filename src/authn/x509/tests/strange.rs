@@ -68,6 +68,25 @@ fn the_order_of_what_is_presented_does_not_matter_nor_what_is_not_needed() {
 }
 
 #[test]
+fn a_stranger_cannot_make_the_gate_search_for_long() {
+    let root = Authority::root("root", |_| {});
+    // Every one of them could have signed every other.
+    let strangers: Vec<_> = (0..15).map(|_| Authority::root("anybody", |_| {})).collect();
+    let leaf = strangers[0].leaf(|_| {});
+    let chain =
+        |n: usize| std::iter::once(&leaf).chain(strangers[..n].iter().map(|s| &s.der)).collect::<Vec<_>>();
+    let search = "the certificates that were presented could be a chain in too many ways";
+    for (n, want) in [(1, UNKNOWN), (3, UNKNOWN), (4, search), (15, search)] {
+        assert_eq!(under(&[&root.der], &chain(n)), want, "{n}");
+    }
+    // A chain that is real is found among a few namesakes.
+    let upper = root.below("anybody", |_| {});
+    let real = upper.leaf(|_| {});
+    let chain = [&real, &strangers[0].der, &strangers[1].der, &upper.der];
+    assert_eq!(under(&[&root.der], &chain), OK);
+}
+
+#[test]
 fn a_bundle_may_hold_a_ca_twice_or_renewed() {
     let ca = Authority::root("ca", |_| {});
     let expired = ca.again("ca", |p| p.not_after = rcgen::date_time_ymd(2021, 1, 1));
