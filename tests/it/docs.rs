@@ -1,4 +1,4 @@
-//! The README, as far as a test can hold it true.
+//! The README and docs/, as far as a test can hold them true.
 
 use gatelog::{
     config,
@@ -33,14 +33,59 @@ fn its_examples_are_configurations() {
     }
 }
 
+/// The pages in docs/, with their text.
+fn pages() -> Vec<(PathBuf, String)> {
+    let pages = fs::read_dir(root().join("docs")).unwrap().map(|entry| entry.unwrap().path());
+    pages.map(|path| (path.clone(), fs::read_to_string(path).unwrap())).collect()
+}
+
+/// What a heading is linked by.
+fn anchors(page: &str) -> Vec<String> {
+    let heading = |line: &str| {
+        let kept = |c: &char| c.is_alphanumeric() || *c == ' ' || *c == '-';
+        let text: String = line.trim_start_matches('#').trim().chars().filter(kept).collect();
+        text.to_lowercase().replace(' ', "-")
+    };
+    page.lines().filter(|line| line.starts_with('#')).map(heading).collect()
+}
+
 #[test]
-fn its_links_lead_somewhere() {
-    let readme = readme();
-    let links: Vec<&str> = readme.split("](").skip(1).map(|rest| rest.split(')').next().unwrap()).collect();
-    assert!(links.len() > 5);
-    for link in links {
-        assert!(link.starts_with("https://") || root().join(link).exists(), "{link}");
+fn links_lead_somewhere() {
+    let mut pages = pages();
+    pages.push((root().join("README.md"), readme()));
+    for (page, text) in &pages {
+        let links: Vec<&str> = text.split("](").skip(1).map(|rest| rest.split(')').next().unwrap()).collect();
+        assert!(links.len() > 5, "{}", page.display());
+        for link in links.into_iter().filter(|link| !link.starts_with("https://")) {
+            let (file, anchor) = link.split_once('#').unwrap_or((link, ""));
+            let to = if file.is_empty() { page.clone() } else { page.parent().unwrap().join(file) };
+            assert!(to.exists(), "{}: {link}", page.display());
+            assert!(
+                anchor.is_empty() || anchors(&fs::read_to_string(to).unwrap()).iter().any(|a| a == anchor),
+                "{}: {link}",
+                page.display()
+            );
+        }
     }
+}
+
+/// Each is a part of a configuration.
+#[test]
+fn examples_in_docs_are_read() {
+    let folder = PathBuf::from(env!("CARGO_TARGET_TMPDIR")).join(format!("docs-{}", std::process::id()));
+    fs::create_dir_all(&folder).unwrap();
+    let file = folder.join("part.yaml");
+    for (page, text) in pages() {
+        let examples: Vec<&str> =
+            text.split("```yaml\n").skip(1).map(|rest| rest.split("```").next().unwrap()).collect();
+        assert!(!examples.is_empty(), "{}", page.display());
+        for example in examples {
+            fs::write(&file, format!("apiVersion: gatelog.dev/v1alpha1\nkind: GatewayPart\n{example}"))
+                .unwrap();
+            config::examine(&file).unwrap_or_else(|errors| panic!("{}: {errors}\n{example}", page.display()));
+        }
+    }
+    fs::remove_dir_all(&folder).unwrap();
 }
 
 /// In code spans: every metric that the README names exists, and every metric of the gate's own is named.
