@@ -70,6 +70,9 @@ pub struct Bounds {
 const AGENT: HeaderValue = HeaderValue::from_static(concat!("gatelog/", env!("CARGO_PKG_VERSION")));
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
+/// Key sets are served as a type of their own, and kube-apiserver answers 406 to those who do not ask for it.
+const ANY_JSON: HeaderValue = HeaderValue::from_static("application/json, application/jwk-set+json");
+
 /// A connection of its own, before other addresses of the host are tried for what is left of the time.
 const CONNECT: Duration = Duration::from_secs(5);
 /// Shorter than servers keep a connection that nothing is asked on, so that a call seldom meets one that is being closed.
@@ -133,7 +136,7 @@ impl Client {
         let has_body = method == Method::POST;
         let mut request = Request::builder().method(method).uri(uri);
         if let Some(headers) = request.headers_mut() {
-            headers.insert(ACCEPT, JSON);
+            headers.insert(ACCEPT, ANY_JSON);
             headers.insert(USER_AGENT, AGENT);
             if has_body {
                 headers.insert(CONTENT_TYPE, JSON);

@@ -144,7 +144,7 @@ async fn asks_in_either_version_of_http_and_keeps_the_connection() {
         for _ in 0..3 {
             let told = text(client.get(&server.url("/a?b=c"), BOUNDS).await.unwrap());
             let want = format!(
-                "GET /a?b=c {version} accept=application/json agent={AGENT_TEXT} type=- authorization=- body="
+                "GET /a?b=c {version} accept=application/json, application/jwk-set+json agent={AGENT_TEXT} type=- authorization=- body="
             );
             assert_eq!(told, want);
         }

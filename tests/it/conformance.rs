@@ -9,6 +9,7 @@ mod kubectl;
 mod real;
 pub(crate) mod record;
 mod rows;
+mod whoami;
 pub(crate) mod world;
 
 use crate::{

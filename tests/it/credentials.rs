@@ -36,7 +36,7 @@ async fn gate(
     for (name, text) in files(&world) {
         folder.put(name, &text);
     }
-    let options = Options { authentication, ..Options::default() };
+    let options = Options { authentication: authentication.to_owned(), ..Options::default() };
     let gate = scene::start(&folder, &world, upstream.addr, options).await;
     let record = Record::at(folder.0.join("audit"));
     Scene { world, upstream, gate, folder, record }

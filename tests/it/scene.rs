@@ -181,7 +181,7 @@ pub(crate) struct Options {
     /// More keys for the section `listen`.
     pub(crate) listen: &'static str,
     /// More keys for the section `authentication`.
-    pub(crate) authentication: &'static str,
+    pub(crate) authentication: String,
     /// More sections.
     pub(crate) more: &'static str,
 }
@@ -205,6 +205,7 @@ fn write(folder: &Folder, world: &World, upstream: SocketAddr, options: &Options
     let rules = json!({"apiVersion": "v1", "kind": "List", "items": world.objects()});
     folder.put("rbac.yaml", &rules.to_string());
     let Options { anonymous, listen, authentication, more } = options;
+    let anonymous = if *anonymous { ", anonymous: {enabled: true}" } else { "" };
     folder.put(
         "gatelog.yaml",
         &format!(
@@ -212,7 +213,7 @@ fn write(folder: &Folder, world: &World, upstream: SocketAddr, options: &Options
 kind: Gateway
 listen: {{address: '127.0.0.1:0', tlsCertFile: server.crt, tlsPrivateKeyFile: server.key{listen}}}
 upstream: {{server: 'https://{upstream}', certificateAuthority: upstream-ca.crt, tokenFile: gate.token}}
-authentication: {{clientCAFile: ca.crt, tokenAuthFile: tokens.csv, anonymous: {{enabled: {anonymous}}}{authentication}}}
+authentication: {{clientCAFile: ca.crt, tokenAuthFile: tokens.csv{anonymous}{authentication}}}
 authorization: {{rbac: {{files: [rbac.yaml]}}}}
 audit: {{policy: everything, dir: audit}}
 admin: {{address: '127.0.0.1:0'}}

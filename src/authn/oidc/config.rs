@@ -158,4 +158,6 @@ fn anonymous(root: &Object<'_>) -> Option<Anonymous> {
 }
 
 #[cfg(test)]
+mod golden;
+#[cfg(test)]
 mod tests;

@@ -1,7 +1,7 @@
 //! A real kube-apiserver with its etcd, for as long as the value lives.
 
 use super::world::World;
-use crate::raw::{self, Tls};
+use crate::raw::{self, Reply, Tls};
 use serde_json::{Value, json};
 use std::{
     fs,
@@ -39,6 +39,17 @@ impl Drop for Real {
 impl Real {
     /// Starts both and waits for `/readyz`, then creates the world's RBAC objects.
     pub(crate) async fn start(assets: &Path, world: &World, policy: &str) -> Self {
+        Self::start_with(assets, world, policy, &[], &["--anonymous-auth=true"]).await
+    }
+
+    /// The same with these files in its folder and these flags.
+    pub(crate) async fn start_with(
+        assets: &Path,
+        world: &World,
+        policy: &str,
+        files: &[(&str, &str)],
+        flags: &[&str],
+    ) -> Self {
         let dir = std::env::temp_dir().join(format!("gatelog-real-{}-{}", std::process::id(), free_port()));
         fs::create_dir_all(&dir).unwrap();
         let put = |name: &str, text: &str| fs::write(dir.join(name), text).unwrap();
@@ -51,6 +62,9 @@ impl Real {
         put("sa.pub", &accounts.public_key_pem());
         put("tokens.csv", &world.tokens());
         put("audit-policy.yaml", policy);
+        for (name, text) in files {
+            put(name, text);
+        }
         let [secure, client, peer] = [free_port(), free_port(), free_port()];
         let etcd = Command::new(assets.join("etcd"))
             .args(["--data-dir", "etcd", "--unsafe-no-fsync", "--log-level", "error"])
@@ -66,7 +80,8 @@ impl Real {
             .unwrap();
         let api = Command::new(assets.join("kube-apiserver"))
             .args(["--bind-address=127.0.0.1", "--advertise-address=127.0.0.1", "--cert-dir=."])
-            .args(["--endpoint-reconciler-type=none", "--authorization-mode=RBAC", "--anonymous-auth=true"])
+            .args(["--endpoint-reconciler-type=none", "--authorization-mode=RBAC"])
+            .args(flags)
             .args(["--tls-cert-file=server.crt", "--tls-private-key-file=server.key"])
             .args(["--client-ca-file=ca.crt", "--token-auth-file=tokens.csv"])
             .args(["--service-account-key-file=sa.pub", "--service-account-signing-key-file=sa.key"])
@@ -127,20 +142,26 @@ pub(crate) async fn furnish(addr: SocketAddr, world: &World) {
     }
 }
 
-async fn create(addr: SocketAddr, world: &World, object: &Value) {
+/// Creates an object as the administrator.
+pub(crate) async fn create(addr: SocketAddr, world: &World, object: &Value) {
     let kind = object["kind"].as_str().unwrap();
     let api = object["apiVersion"].as_str().unwrap();
     let root = if api.contains('/') { format!("/apis/{api}") } else { format!("/api/{api}") };
     let scope = object["metadata"]["namespace"].as_str().map(|ns| format!("/namespaces/{ns}"));
     let path = format!("{root}{}/{}s", scope.unwrap_or_default(), kind.to_lowercase());
+    let reply = post(addr, world, &path, object).await;
+    assert_eq!(reply.code, 201, "{path}: {}", reply.text());
+}
+
+/// Posts this as the administrator.
+pub(crate) async fn post(addr: SocketAddr, world: &World, path: &str, object: &Value) -> Reply {
     let body = object.to_string();
     let request = format!(
         "POST {path} HTTP/1.1\r\nHost: x\r\nAuthorization: Bearer admin-token\r\nContent-Type: application/json\r\nContent-Length: {}\r\n\r\n{body}",
         body.len()
     );
     let tls = Tls::new(&world.ca.pem(), None, "http/1.1");
-    let reply = raw::ask(addr, &tls, "POST", request.as_bytes()).await.unwrap();
-    assert_eq!(reply.code, 201, "{path}: {}", reply.text());
+    raw::ask(addr, &tls, "POST", request.as_bytes()).await.unwrap()
 }
 
 /// The rights of the account with which a gate stands in front of a cluster: to impersonate, and nothing else.

@@ -19,6 +19,8 @@ use std::collections::BTreeMap;
 pub(crate) struct World {
     /// Signs clients' and servers' certificates.
     pub(crate) ca: Ca,
+    /// Signs front proxies' certificates.
+    pub(crate) proxies: Ca,
     users: BTreeMap<String, Vec<String>>,
     certificates: BTreeMap<&'static str, Identity>,
     objects: Vec<Value>,
@@ -28,8 +30,9 @@ impl World {
     /// Reads the `user`, `can` and `paths` lines of these tables, and leaves the rows.
     pub(crate) fn new(tables: &[&str]) -> Self {
         let ca = Ca::new("conformance").unwrap();
-        let mut world =
-            Self { certificates: certificates(&ca), ca, users: BTreeMap::new(), objects: Vec::new() };
+        let proxies = Ca::new("front proxies").unwrap();
+        let certificates = certificates(&ca, &proxies);
+        let mut world = Self { ca, proxies, users: BTreeMap::new(), certificates, objects: Vec::new() };
         world.users.insert("admin".into(), vec!["system:masters".into()]);
         world.users.insert("gatelog".into(), Vec::new());
         for line in tables.iter().flat_map(|t| t.lines()) {
@@ -187,10 +190,11 @@ fn identity(pair: Pair) -> Identity {
     Identity { chain: pair.certificates(), key: pair.key }
 }
 
-fn certificates(ca: &Ca) -> BTreeMap<&'static str, Identity> {
+fn certificates(ca: &Ca, proxies: &Ca) -> BTreeMap<&'static str, Identity> {
     let stranger = Ca::new("conformance").unwrap();
     let narrow = ca.intermediate("servers only", &[Usage::Server]).unwrap();
     let below = ca.intermediate("below", &[]).unwrap();
+    let proxy = || Client::new("front-proxy");
     let alice = || Client::new("alice").group("dev").group("ops");
     let by = |ca: &Ca, client: Client| identity(ca.client(&client).unwrap());
     let alone = |mut pair: Pair| {
@@ -220,6 +224,12 @@ fn certificates(ca: &Ca) -> BTreeMap<&'static str, Identity> {
         ("space-masters", by(ca, Client::new("mallory").group(" system:masters"))),
         ("space-name", by(ca, Client::new("alice "))),
         ("accents", by(ca, Client::new("zoë").group("dév"))),
+        ("proxy", by(proxies, proxy())),
+        ("proxy-other", by(proxies, Client::new("another-proxy"))),
+        ("proxy-server", by(proxies, proxy().usages(&[Usage::Server]))),
+        ("proxy-expired", by(proxies, proxy().validity(Validity::Expired))),
+        // The right name below the wrong authority.
+        ("proxy-named", by(ca, proxy())),
         ("many-groups", by(ca, (0..500).fold(Client::new("alice"), |c, n| c.group(&format!("g{n}"))))),
     ])
 }
