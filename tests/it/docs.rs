@@ -1,7 +1,7 @@
 //! The README and docs/, as far as a test can hold them true.
 
 use gatelog::{
-    config,
+    authn, config,
     telemetry::{Metrics, metrics},
 };
 use std::{collections::BTreeSet, fs, path::PathBuf};
@@ -103,6 +103,7 @@ fn its_metrics_are_the_programs() {
         .collect();
     let registry = prometheus::Registry::new();
     let metrics = Metrics::new(&registry).unwrap();
+    let _of_authentication = authn::Metrics::new(&registry).unwrap();
     // What has no value yet is not gathered.
     let series = metrics.refused(&http::Method::GET);
     series.finish(200, std::time::Duration::ZERO);
@@ -133,6 +134,8 @@ fn its_metrics_are_the_programs() {
         "gatelog_audit_suppressed_events_total",
         "gatelog_audit_queue_bytes",
         "gatelog_log_lines_dropped_total",
+        "gatelog_issuer_key_fetches_total",
+        "apiserver_authentication_jwt_authenticator_jwks_fetch_last_timestamp_seconds",
     ];
     there.extend(elsewhere.map(str::to_owned));
     let named: BTreeSet<String> = named.into_iter().map(str::to_owned).collect();
