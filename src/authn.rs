@@ -250,10 +250,10 @@ impl Authn {
     /// Begins to fetch what is fetched in the background, on the current runtime.
     pub fn start(&self) {
         if let Some(accounts) = &self.service_accounts {
-            accounts.start();
+            accounts.start(&self.shared.metrics);
         }
         if let Some(oidc) = &self.oidc {
-            oidc.start();
+            oidc.start(&self.shared.metrics);
         }
     }
 

@@ -6,13 +6,16 @@
 
 mod origin;
 
-use super::jwt::key::KeySet;
+use super::{
+    jwt::key::KeySet,
+    metrics::{KeyFetches, Metrics},
+};
 use crate::{client::Roots, cluster::Cluster};
 use aws_lc_rs::rand;
 use origin::{Fetched, Origin};
 use std::{
     sync::{Arc, OnceLock},
-    time::{Duration, SystemTime},
+    time::Duration,
 };
 use tokio::{
     sync::{Notify, watch},
@@ -77,10 +80,8 @@ struct State {
     /// When the last fetch began.
     begun: Option<Instant>,
     fetching: bool,
-    /// Fetches that have ended, and those of them that failed.
+    /// Fetches that have.
     ended: u64,
-    failures: u64,
-    last_success: Option<SystemTime>,
 }
 
 #[derive(Debug)]
@@ -135,10 +136,11 @@ impl Keys {
         before.into_iter().find(same).cloned().unwrap_or(self)
     }
 
-    /// Begins to fetch, on the current runtime. Once is enough, twice does no harm.
-    pub(super) fn start(self: &Arc<Self>) {
+    /// Begins to fetch, on the current runtime. Once is enough, twice does no harm. Fetches are counted as those of `issuer`.
+    pub(super) fn start(self: &Arc<Self>, metrics: &Arc<Metrics>, issuer: &str) {
         if !matches!(self.shared.origin, Origin::Fixed) {
-            self.task.get_or_init(|| tokio::spawn(self.shared.clone().run()).abort_handle());
+            let run = || self.shared.clone().run(metrics.key_fetches(issuer));
+            self.task.get_or_init(|| tokio::spawn(run()).abort_handle());
         }
     }
 
@@ -193,16 +195,6 @@ impl Keys {
     pub(super) fn health(&self) -> Result<(), String> {
         self.current().map(drop)
     }
-
-    /// When keys were last fetched.
-    pub(super) fn last_success(&self) -> Option<SystemTime> {
-        self.shared.state.borrow().last_success
-    }
-
-    /// How many fetches have failed.
-    pub(super) fn failures(&self) -> u64 {
-        self.shared.state.borrow().failures
-    }
 }
 
 impl Drop for Keys {
@@ -216,9 +208,9 @@ impl Drop for Keys {
 // === impl Shared ===
 
 impl Shared {
-    async fn run(self: Arc<Self>) {
+    async fn run(self: Arc<Self>, counted: KeyFetches) {
         loop {
-            self.fetch().await;
+            counted.fetched(self.fetch().await);
             let pause = match &self.state.borrow().failing {
                 None => shortened(self.config.refresh_interval, 0.1),
                 Some(failing) => {
@@ -244,14 +236,17 @@ impl Shared {
         }
     }
 
-    async fn fetch(&self) {
+    /// Whether that succeeded.
+    async fn fetch(&self) -> bool {
         self.state.send_modify(|state| {
             state.fetching = true;
             state.begun = Some(Instant::now());
         });
         let fetched = self.origin.fetch().await;
         self.tell(&fetched);
+        let success = fetched.is_ok();
         self.state.send_modify(|state| state.settle(fetched));
+        success
     }
 
     /// What has changed, for the log.
@@ -305,12 +300,10 @@ impl State {
             Ok(fetched) => {
                 self.held = Some(Held { keys: Arc::new(fetched.keys), at: now });
                 self.failing = None;
-                self.last_success = Some(SystemTime::now());
             }
             Err(why) => {
                 let in_a_row = self.failing.as_ref().map_or(0, |failing| failing.in_a_row).saturating_add(1);
                 self.failing = Some(Failing { why, at: now, in_a_row });
-                self.failures += 1;
             }
         }
     }

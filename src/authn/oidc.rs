@@ -12,6 +12,7 @@ use super::{
     Algorithm, Authenticated, IssuerSettings, Method,
     jwt::Jws,
     keys::{self, Keys, Source},
+    metrics::Metrics,
     signed::{self, Claims},
 };
 use crate::{
@@ -98,9 +99,9 @@ impl Oidc {
     }
 
     /// Begins to fetch keys.
-    pub(super) fn start(&self) {
+    pub(super) fn start(&self, metrics: &Arc<Metrics>) {
         for provider in &self.providers {
-            provider.keys.start();
+            provider.keys.start(metrics, &provider.issuer.url);
         }
     }
 

@@ -10,6 +10,7 @@ use super::{
     Algorithm, Authenticated, Method,
     jwt::{Jws, key::KeySet},
     keys::{self, Keys, Source},
+    metrics::Metrics,
     review::Review,
     signed::{self, Claims},
 };
@@ -101,8 +102,8 @@ impl ServiceAccounts {
     }
 
     /// Begins to fetch keys.
-    pub(super) fn start(&self) {
-        self.keys.start();
+    pub(super) fn start(&self, metrics: &Arc<Metrics>) {
+        self.keys.start(metrics, self.issuers.first().map_or("", String::as_str));
     }
 
     /// Whether there are keys.

@@ -60,7 +60,7 @@ impl Script {
 
     fn keys(self: &Arc<Self>) -> Arc<Keys> {
         let keys = Keys::with(Origin::Scripted(self.clone()), CONFIG, None);
-        keys.start();
+        keys.start(&Metrics::unregistered(), "scripted");
         keys
     }
 }
@@ -83,12 +83,12 @@ async fn keys_are_there_once_they_are_fetched_and_are_fetched_ahead_of_time() {
     assert_eq!(keys.current().unwrap_err(), "the keys have not been fetched yet");
     tokio::task::yield_now().await;
     assert_eq!(script.asked(), 0);
-    keys.start();
-    keys.start();
+    keys.start(&Metrics::unregistered(), "scripted");
+    keys.start(&Metrics::unregistered(), "scripted");
     ended(&keys, 1).await;
     let first = keys.current().unwrap();
     assert_eq!(verify(&first, &RSA), Ok(()));
-    assert_eq!((keys.health(), keys.failures(), keys.last_success().is_some()), (Ok(()), 0, true));
+    assert_eq!(keys.health(), Ok(()));
     for fetches in 2..6 {
         let before = Instant::now();
         ended(&keys, fetches).await;
@@ -115,10 +115,9 @@ async fn an_issuer_that_cannot_be_reached_is_tried_until_it_can() {
     }
     advance(Duration::from_secs(3)).await;
     assert_eq!(keys.health().unwrap_err(), "keys: connection refused (attempt 12, 3 s ago)");
-    assert_eq!((keys.failures(), keys.last_success()), (12, None));
     script.publish(&[&RSA]);
     ended(&keys, 13).await;
-    assert_eq!((keys.health(), keys.failures()), (Ok(()), 12));
+    assert_eq!(keys.health(), Ok(()));
     // Then the pauses are long again.
     let before = Instant::now();
     ended(&keys, 14).await;
@@ -271,7 +270,7 @@ async fn keys_in_files_are_always_there() {
     let pem = crate::pem::File { origin: "f".to_owned(), bytes: RSA.public_pem().into_bytes() };
     let fixed = Arc::new(KeySet::from_pem(&[pem]).unwrap());
     let keys = Keys::new(Source::Fixed(fixed.clone()), CONFIG).unwrap();
-    keys.start();
+    keys.start(&Metrics::unregistered(), "scripted");
     assert!(Arc::ptr_eq(&keys.current().unwrap(), &fixed));
     assert!(keys.newer_than(&fixed).await.is_none());
     assert!(keys.task.get().is_none());
@@ -323,7 +322,7 @@ mod live {
     async fn a_provider_s_keys_are_discovered_and_verify_its_tokens() {
         let provider = provider(Options::default()).await;
         let keys = Keys::new(source(&provider), CONFIG).unwrap();
-        keys.start();
+        keys.start(&Metrics::unregistered(), "scripted");
         ended(&keys, 1).await;
         let known = keys.current().unwrap();
         for alg in Alg::ALL {
@@ -377,7 +376,7 @@ mod live {
     async fn what_is_wrong_with_a_provider_is_said() {
         let one = provider(Options::default()).await;
         let keys = Keys::new(source(&one), CONFIG).unwrap();
-        keys.start();
+        keys.start(&Metrics::unregistered(), "scripted");
         ended(&keys, 1).await;
         for (mode, why) in [
             (Mode::Status(503), "/.well-known/openid-configuration: status 503, expected 200"),
@@ -411,7 +410,7 @@ mod live {
         let provider = provider(Options::default()).await;
         provider.fail(Mode::Status(502));
         let keys = Keys::new(source(&provider), CONFIG).unwrap();
-        keys.start();
+        keys.start(&Metrics::unregistered(), "scripted");
         ended(&keys, 1).await;
         let why = keys.health().unwrap_err();
         assert!(why.contains("status 502, expected 200 (attempt 1, 0 s ago)"), "{why}");
@@ -493,7 +492,7 @@ mod live {
     async fn the_upstream_publishes_the_keys_of_service_accounts() {
         let upstream = Upstream::start("accounts").await;
         let keys = Keys::new(upstream.source(), CONFIG).unwrap();
-        keys.start();
+        keys.start(&Metrics::unregistered(), "scripted");
         ended(&keys, 1).await;
         let known = keys.current().unwrap();
         let verify = |keys: &KeySet| {
@@ -528,4 +527,27 @@ mod live {
         assert!(Arc::ptr_eq(&new(&one).or_same_of([&before]), &before));
         assert!(!Arc::ptr_eq(&new(&two).or_same_of([&before]), &before));
     }
+}
+
+#[tokio::test(start_paused = true)]
+async fn fetches_are_counted_while_somebody_holds_the_keys() {
+    let registry = prometheus::Registry::new();
+    let metrics = Metrics::new(&registry).unwrap();
+    let counted = |result: &str| {
+        let families = registry.gather();
+        let family = families.iter().find(|family| family.name() == "gatelog_issuer_key_fetches_total")?;
+        let found = family.get_metric().iter().find(|m| m.get_label().iter().any(|l| l.value() == result));
+        found.map(|metric| metric.get_counter().get_value())
+    };
+    let script = Script::new(&[&RSA]);
+    let keys = Keys::with(Origin::Scripted(script.clone()), CONFIG, None);
+    assert_eq!(counted("success"), None);
+    keys.start(&metrics, "https://issuer.test");
+    ended(&keys, 1).await;
+    script.fail("connection refused");
+    ended(&keys, 3).await;
+    assert_eq!((counted("success"), counted("failure")), (Some(1.0), Some(2.0)));
+    drop(keys);
+    tokio::task::yield_now().await;
+    assert_eq!((counted("success"), counted("failure")), (None, None));
 }
