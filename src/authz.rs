@@ -14,8 +14,9 @@ use crate::{
     headers::{self, Class},
     identity::{Impersonation, User},
     rbac::{Decision, Grounds, Rules},
-    request::{Asked, Attributes, Object},
+    request::{Asked, Attributes, Object, RequestInfo},
     status::Status,
+    streams::Right,
 };
 use http::{HeaderMap, HeaderName};
 use std::{fmt, sync::Arc};
@@ -25,7 +26,7 @@ use std::{fmt, sync::Arc};
 pub struct Who {
     effective: Arc<User>,
     proven: Authenticated,
-    impersonated: bool,
+    impersonation: Option<Impersonation>,
 }
 
 impl Who {
@@ -37,9 +38,13 @@ impl Who {
     pub fn proven(&self) -> &Authenticated {
         &self.proven
     }
+    /// What the caller asked to be.
+    pub fn impersonation(&self) -> Option<&Impersonation> {
+        self.impersonation.as_ref()
+    }
     /// The effective identity, if it is not the caller's own.
     pub fn impersonated(&self) -> Option<&Arc<User>> {
-        self.impersonated.then_some(&self.effective)
+        self.impersonation.as_ref().map(|_| &self.effective)
     }
 }
 
@@ -136,7 +141,7 @@ impl Authz {
             headers.remove(name);
         }
         let Some(wanted) = wanted else {
-            return Ok(Who { effective: Arc::clone(proven.user()), proven, impersonated: false });
+            return Ok(Who { effective: Arc::clone(proven.user()), proven, impersonation: None });
         };
         // As many as there are values, which `parse` has bounded.
         for check in wanted.checks() {
@@ -148,7 +153,7 @@ impl Authz {
             })?;
         }
         let effective = wanted.effective().map_err(|e| malformed(e.to_string()))?;
-        Ok(Who { effective, proven, impersonated: true })
+        Ok(Who { effective, proven, impersonation: Some(wanted) })
     }
 
     /// Decides. `upgrade`: the request asks to switch protocols.
@@ -159,25 +164,47 @@ impl Authz {
     /// # Errors
     /// 403.
     pub fn authorize(&self, who: Who, asked: Asked, upgrade: bool) -> Result<Permit, Refused> {
-        let question = asked.info.attributes();
-        let also = needs_create(question, upgrade).then_some(Attributes { verb: "create", ..question });
         let refused = |question, reason: String| Refused {
             status: Status::forbidden(who.effective.name(), question, &reason),
             reason: Some(reason),
             impersonation: None,
             impersonated: who.impersonated().cloned(),
         };
-        let reason = match self.allows(&who.effective, question) {
-            Ok(reason) => reason,
-            Err(reason) => return Err(refused(question, reason)),
-        };
-        if let Some(also) = also
-            && let Err(reason) = self.allows(&who.effective, also)
-        {
-            let also_needed = format!("opening a stream takes create besides {}; {reason}", question.verb);
-            return Err(refused(also, also_needed));
+        match self.decide(&who.effective, &asked.info, upgrade) {
+            Ok(reason) => Ok(Permit { who, asked, reason }),
+            Err((question, reason)) => Err(refused(question, reason)),
         }
-        Ok(Permit { who, asked, reason })
+    }
+
+    /// Whether everything that was allowed for a stream still is; the error says what is not.
+    ///
+    /// # Errors
+    /// No longer allowed.
+    pub fn still_allows(&self, right: &Right) -> Result<(), String> {
+        let checks = right.impersonation.iter().flat_map(Impersonation::checks);
+        for check in checks {
+            self.allows(&right.proven, check)
+                .map_err(|why| format!("may no longer send {}: {why}", header_of(check)))?;
+        }
+        self.decide(&right.effective, &right.info, right.upgrade).map(drop).map_err(|(_, why)| why)
+    }
+
+    /// The error names what of it is not allowed.
+    fn decide<'a>(
+        &self,
+        user: &User,
+        info: &'a RequestInfo,
+        upgrade: bool,
+    ) -> Result<Reason, (Attributes<'a>, String)> {
+        let question = info.attributes();
+        let reason = self.allows(user, question).map_err(|reason| (question, reason))?;
+        if needs_create(question, upgrade) {
+            let also = Attributes { verb: "create", ..question };
+            let needed =
+                |why| (also, format!("opening a stream takes create besides {}; {why}", question.verb));
+            self.allows(user, also).map_err(needed)?;
+        }
+        Ok(reason)
     }
 
     /// The bare question, for streams that are decided again later. The error says why not: kube-apiserver's reason, if it

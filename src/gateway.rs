@@ -16,7 +16,7 @@ use crate::{
     limits::{Kind, Limits, Slot},
     request::{Asked, Effect},
     status::Status,
-    streams::{Held, Lease, Reason, Streams},
+    streams::{Held, Lease, Reason, Right, Streams},
     telemetry::{
         log::{self, AccessLine},
         metrics::{self, Authentication, Authorization, Metrics, Running, Series},
@@ -249,9 +249,15 @@ impl Gateway {
         self.snapshot.load_full()
     }
 
-    /// From now on requests are decided by `snapshot`; those under way keep theirs.
-    pub fn swap(&self, snapshot: Snapshot) {
-        self.snapshot.store(Arc::new(snapshot));
+    /// From now on requests are decided by `snapshot`; those under way keep theirs, but streams that its rules would refuse are
+    /// ended. Says how many.
+    pub fn swap(&self, snapshot: Snapshot) -> usize {
+        let rules = snapshot.authz.clone();
+        let before = self.snapshot.swap(Arc::new(snapshot));
+        if Arc::ptr_eq(&before.authz, &rules) {
+            return 0;
+        }
+        self.streams.end_for(|held| Some(revoked(rules.still_allows(&held.right).err()?)))
     }
 
     /// Every open stream.
@@ -345,7 +351,10 @@ impl Gateway {
             way.trail.request(&head.headers, bytes);
         }
         let kept = by(way.deadline, way.trail.kept()).await??;
-        let lease = matches!(kind, Kind::Stream).then(|| self.lease(&permit, way, switch.is_some()));
+        let lease = match kind {
+            Kind::Stream => Some(self.lease(&permit, way, switch.is_some(), s)),
+            Kind::Request => None,
+        };
         let body = body.into_outbound();
         way.received = body.passage();
         let forwarded_for = way.client.forwarded_for(&head.headers);
@@ -390,15 +399,40 @@ impl Gateway {
         }
     }
 
-    fn lease(&self, permit: &Permit, way: &Way, tunnel: bool) -> Lease {
-        self.streams.open(Held {
-            user: permit.who().effective().name().to_owned(),
+    fn lease(&self, permit: &Permit, way: &Way, tunnel: bool, decided_by: &Snapshot) -> Lease {
+        let lease = self.streams.open(Held {
+            right: right(permit, tunnel),
             what: format!("{} {}", way.verb, permit.asked().target.path()),
             audit_id: String::from_utf8_lossy(way.trail.audit_id().as_bytes()).into_owned(),
             tunnel,
             since: SystemTime::now(),
             expires: way.expires.filter(|_| !tunnel || self.config.end_tunnels_at_expiry),
-        })
+        });
+        // Rules that changed since the decision did not find this stream among the open ones.
+        let present = self.snapshot.load();
+        if !Arc::ptr_eq(&present.authz, &decided_by.authz)
+            && let Err(why) = present.authz.still_allows(&right(permit, tunnel))
+        {
+            self.streams.end(lease.id(), revoked(why));
+        }
+        lease
+    }
+}
+
+/// Why a stream is ended that was allowed once.
+fn revoked(why: String) -> Reason {
+    format!("no longer allowed: {why}").into()
+}
+
+/// What was allowed, to be asked again.
+fn right(permit: &Permit, upgrade: bool) -> Right {
+    let who = permit.who();
+    Right {
+        proven: who.proven().user().clone(),
+        impersonation: who.impersonation().cloned(),
+        effective: who.effective().clone(),
+        info: permit.asked().info.clone(),
+        upgrade,
     }
 }
 

@@ -341,8 +341,8 @@ impl Reloader {
             self.gateway.audit().set_policy(Policy::clone(&next.policy.made));
         }
         next.authn.made.start();
-        self.gateway.swap(next.snapshot());
-        tracing::info!(changed = changed.join(", "), "took up changed files");
+        let ended = self.gateway.swap(next.snapshot());
+        tracing::info!(changed = changed.join(", "), streams_ended = ended, "took up changed files");
         for warning in next.warnings().filter(|warning| !state.present.warnings().any(|old| old == *warning))
         {
             tracing::warn!("{warning}");

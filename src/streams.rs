@@ -4,6 +4,10 @@
 //! admitted and leaves when its [`Lease`] is dropped; whoever ends it by name only sets the reason and wakes its
 //! holder, who ends it where its protocol allows (a watch at an event's boundary, a tunnel at once).
 
+use crate::{
+    identity::{Impersonation, User},
+    request::RequestInfo,
+};
 use std::{
     borrow::Cow,
     collections::HashMap,
@@ -28,10 +32,10 @@ struct Open {
 }
 
 /// What is known of a stream.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone)]
 pub struct Held {
-    /// The user the stream was allowed to (the impersonated one, if any).
-    pub user: String,
+    /// What had to be allowed for it to be opened.
+    pub right: Right,
     /// `watch pods`, `create pods/exec shop/web-0`: for people.
     pub what: String,
     /// The request's id in the record.
@@ -42,6 +46,21 @@ pub struct Held {
     pub since: SystemTime,
     /// When it is ended because the credential that opened it is good no longer; None: never.
     pub expires: Option<SystemTime>,
+}
+
+/// What had to be allowed, so that it can be asked again.
+#[derive(Debug, Clone)]
+pub struct Right {
+    /// Who authenticated.
+    pub proven: Arc<User>,
+    /// Whom they asked to be.
+    pub impersonation: Option<Impersonation>,
+    /// As whom the stream was opened.
+    pub effective: Arc<User>,
+    /// What was asked for.
+    pub info: RequestInfo,
+    /// Whether it switched protocols.
+    pub upgrade: bool,
 }
 
 /// Why a stream ends at [`Held::expires`].
@@ -109,6 +128,13 @@ impl Streams {
         stream.inspect(|s| s.end(reason)).is_some()
     }
 
+    /// Ends every stream for which `why` finds a reason, and says how many.
+    pub fn end_for(&self, why: impl Fn(&Held) -> Option<Reason>) -> usize {
+        let open: Vec<_> = lock(&self.open).streams.values().cloned().collect();
+        let ended = open.iter().filter_map(|stream| Some((stream, why(&stream.held)?)));
+        ended.map(|(stream, reason)| stream.end(reason)).count()
+    }
+
     /// Ends every stream that `which` picks, and says how many.
     pub fn end_where(&self, which: impl Fn(&Held) -> bool, reason: &Reason) -> usize {
         let picked: Vec<_> =
@@ -173,11 +199,19 @@ fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::request::Target;
     use std::time::Duration;
+
+    fn right(user: &str) -> Right {
+        let user = User::new(user, "", Vec::new(), Default::default()).unwrap();
+        let target = Target::from_path_and_query("/api/v1/pods?watch=1".parse().unwrap()).unwrap();
+        let info = RequestInfo::parse(&http::Method::GET, &target).unwrap();
+        Right { proven: user.clone(), impersonation: None, effective: user, info, upgrade: false }
+    }
 
     fn held(user: &str, tunnel: bool) -> Held {
         Held {
-            user: user.into(),
+            right: right(user),
             what: "watch pods".into(),
             audit_id: "id".into(),
             tunnel,
@@ -193,7 +227,10 @@ mod tests {
         assert!(streams.end(a.id(), "revoked".into()));
         assert!(streams.end(a.id(), "drained".into()));
         assert_eq!(a.ended().await, "revoked");
-        assert_eq!(streams.list().iter().map(|(_, h)| h.user.as_str()).collect::<Vec<_>>(), ["alice", "bob"]);
+        assert_eq!(
+            streams.list().iter().map(|(_, h)| h.right.effective.name()).collect::<Vec<_>>(),
+            ["alice", "bob"]
+        );
         assert_eq!(streams.end_where(|h| h.tunnel, &"drained".into()), 1);
         assert_eq!(b.ended().await, "drained");
     }

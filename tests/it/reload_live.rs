@@ -67,9 +67,14 @@ async fn everything_is_taken_up_while_connections_go_on() {
     assert_eq!(look(&plane).await, Look::Same, "the same contents in another place");
     let changed = |part: &'static str| Look::Changed(vec![part]);
     let (alice, bob) = (plane.caller("alice").await, plane.caller("bob").await);
-    let watching = alice.get("/api/v1/pods?watch=1");
-    let feed = plane.upstream.call().await.stream("application/json");
-    let (_, mut watch) = watching.head().await.into_parts();
+    let open_watch = async || {
+        let watching = alice.get("/api/v1/pods?watch=1");
+        let feed = plane.upstream.call().await.stream("application/json");
+        (feed, watching.head().await.into_parts().1)
+    };
+    let (feed, mut watch) = open_watch().await;
+    feed.send(Ok("{}\n".into())).await.unwrap();
+    assert_eq!(crate::plane::piece(&mut watch).await.unwrap().unwrap(), "{}\n");
 
     // The token file: bob is gone, on the connection that he has.
     assert_eq!((code(&plane, &alice).await, code(&plane, &bob).await), (200, 200));
@@ -86,9 +91,12 @@ async fn everything_is_taken_up_while_connections_go_on() {
     volume.swap(&[("rbac.yaml", r#"{"apiVersion":"v1","kind":"List","items":[]}"#)]);
     assert_eq!(look(&plane).await, changed("rules"));
     assert_eq!(code(&plane, &alice).await, 403);
+    assert!(crate::plane::piece(&mut watch).await.is_none(), "what is no longer allowed does not go on");
     volume.swap(&[("rbac.yaml", &rules)]);
     assert_eq!(look(&plane).await, changed("rules"));
     assert_eq!(code(&plane, &alice).await, 200);
+
+    let (feed, mut watch) = open_watch().await;
 
     // The clients' CA: a certificate that was believed is not any more, on the connection that showed it.
     let identity = plane.world.certificate("masters");

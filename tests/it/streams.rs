@@ -209,7 +209,7 @@ async fn a_stream_is_ended_by_name_at_an_events_boundary() {
     let feed = plane.upstream.call().await.stream("application/json;stream=watch");
     let (head, mut body) = asking.head().await.into_parts();
     let [(name, held)] = &plane.gate().gateway().streams().list()[..] else { panic!("no stream") };
-    assert_eq!((&*held.user, &*held.what), ("alice", "watch /api/v1/namespaces/a/pods"));
+    assert_eq!((held.right.effective.name(), &*held.what), ("alice", "watch /api/v1/namespaces/a/pods"));
     assert_eq!(held.audit_id, head.headers["audit-id"].to_str().unwrap());
     // In the middle of an event: its rest still comes, what follows does not.
     soon(feed.send(Ok("{\"a\":1}\n{\"b\"".into()))).await.unwrap();
@@ -232,7 +232,7 @@ async fn a_stream_is_ended_by_name_before_it_is_answered() {
     let asking = alice.get(WATCH);
     let call = plane.upstream.call().await;
     let streams = plane.gate().gateway().streams().clone();
-    assert_eq!(streams.end_where(|held| held.user == "alice", &"revoked".into()), 1);
+    assert_eq!(streams.end_where(|held| held.right.effective.name() == "alice", &"revoked".into()), 1);
     soon(call.cancelled()).await;
     let (code, headers, body) = asking.whole().await;
     assert_eq!((code, &*message(&body)), (503, "revoked"));
