@@ -19,6 +19,7 @@ mod deploy;
 mod docs;
 #[cfg(feature = "demo")]
 mod drain;
+mod expiry;
 mod frames;
 mod golden;
 mod golden_audit;

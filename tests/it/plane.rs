@@ -272,6 +272,8 @@ pub(crate) struct Options {
     pub(crate) streams: u32,
     /// More keys of `listen`.
     pub(crate) listen: &'static str,
+    /// More keys of `authentication`.
+    pub(crate) authentication: &'static str,
     /// More keys of `limits`.
     pub(crate) limits: &'static str,
     /// More keys of `upstream`.
@@ -286,6 +288,7 @@ impl Default for Options {
             alpn: &["h2", "http/1.1"],
             streams: 250,
             listen: "",
+            authentication: "",
             limits: "",
             upstream: "",
             policy: "everything",
@@ -474,7 +477,7 @@ fn write(folder: &Folder, world: &World, upstream: SocketAddr, options: &Options
     folder.put("gate.token", "gatelog-token");
     let rules = json!({"apiVersion": "v1", "kind": "List", "items": world.objects()});
     folder.put("rbac.yaml", &rules.to_string());
-    let Options { listen, limits, upstream: more, policy, .. } = options;
+    let Options { listen, authentication, limits, upstream: more, policy, .. } = options;
     folder.put(
         "gatelog.yaml",
         &format!(
@@ -482,7 +485,7 @@ fn write(folder: &Folder, world: &World, upstream: SocketAddr, options: &Options
 kind: Gateway
 listen: {{address: '127.0.0.1:0', tlsCertFile: server.crt, tlsPrivateKeyFile: server.key{listen}}}
 upstream: {{server: 'https://{upstream}', certificateAuthority: upstream-ca.crt, tokenFile: gate.token{more}}}
-authentication: {{clientCAFile: ca.crt, tokenAuthFile: tokens.csv}}
+authentication: {{clientCAFile: ca.crt, tokenAuthFile: tokens.csv, {authentication}}}
 authorization: {{rbac: {{files: [rbac.yaml]}}}}
 audit: {{policy: {policy}, dir: audit}}
 limits: {{requestBody: 3Mi{limits}}}
