@@ -214,11 +214,7 @@ async fn a_revoked_certificate_is_refused_on_the_connection_that_it_opened() {
         (None, "same", [200, 200]),
         (Some(ca.revocation_list(&[&bad], Validity::Year).unwrap()), "changed", [401, 200]),
         // Until there is a good one again, the old one holds.
-        (
-            Some("-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n".to_owned()),
-            "refused",
-            [401, 200],
-        ),
+        (Some("-----BEGIN X509 CRL-----\nAAAA\n-----END X509 CRL-----\n".to_owned()), "refused", [401, 200]),
         (Some(ca.revocation_list(&[], Validity::Expired).unwrap()), "changed", [401, 401]),
         (Some(empty(ca)), "changed", [200, 200]),
     ] {

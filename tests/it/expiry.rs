@@ -42,7 +42,6 @@ async fn a_watch_ends_at_an_events_boundary_when_its_credential_expires() {
     let event = plane.last(&headers(&began)).await;
     assert_eq!(event["annotations"]["gatelog.dev/end"], EXPIRED);
     assert_eq!(event["responseStatus"]["code"], 200);
-    eprintln!("ended {:?}", std::time::SystemTime::now());
     // The connection lives on, the credential does not.
     wire.send(head("/api/v1/pods", "")).await.unwrap();
     assert_eq!(wire.reply("GET").await.code, 401);
@@ -51,9 +50,11 @@ async fn a_watch_ends_at_an_events_boundary_when_its_credential_expires() {
 #[tokio::test]
 async fn a_session_outlives_its_credential_unless_told_otherwise() {
     for (key, ends) in [("", false), ("endTunnelsAtExpiry: true", true)] {
-        let mut plane = Plane::with(Options { alpn: &["http/1.1"], authentication: key, ..Options::default() }).await;
+        let mut plane =
+            Plane::with(Options { alpn: &["http/1.1"], authentication: key, ..Options::default() }).await;
         let mut wire = brief(&plane).await;
-        let upgrade = "Connection: Upgrade\r\nUpgrade: SPDY/3.1\r\nX-Stream-Protocol-Version: v4.channel.k8s.io\r\n";
+        let upgrade =
+            "Connection: Upgrade\r\nUpgrade: SPDY/3.1\r\nX-Stream-Protocol-Version: v4.channel.k8s.io\r\n";
         wire.send(head("/api/v1/namespaces/a/pods/p/exec?command=sh", upgrade)).await.unwrap();
         let mut call = plane.upstream.call().await;
         let upgraded = hyper::upgrade::on(&mut call.request);

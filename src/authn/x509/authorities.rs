@@ -196,7 +196,8 @@ impl Authorities {
         }
         let judged = self.verify(leaf, rest, now).and_then(|verified| {
             let (from, until) = verified.valid.into_inner();
-            let expires = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(until));
+            // Good to the end of its last second.
+            let expires = SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(until.saturating_add(1)));
             Ok((read(&verified.leaf, expires)?, from..=until.min(verified.fresh)))
         });
         let (outcome, holds) = match judged {

@@ -345,9 +345,9 @@ fn long_ago_and_for_ever() {
     let x509 = X509::new(std::slice::from_ref(&ca.der), None).unwrap();
     let for_ever = lasting(now, (GENERAL, "99991231235959Z"));
     let proven = x509.authenticate(&[for_ever], &Cache::default(), SystemTime::now()).unwrap().unwrap();
-    // The CA's own end comes first.
+    // The CA's own end comes first, at the end of its last second.
     let root_ends = parsed(&ca.der).unwrap().validity().not_after.timestamp() as u64;
-    assert_eq!(proven.expires(), SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(root_ends)));
+    assert_eq!(proven.expires(), SystemTime::UNIX_EPOCH.checked_add(Duration::from_secs(root_ends + 1)));
 }
 
 #[test]
