@@ -7,6 +7,7 @@
 pub(super) mod cel;
 pub(super) mod config;
 mod mapping;
+mod standard;
 
 use super::{
     Algorithm, Authenticated, IssuerSettings, Method,
@@ -66,8 +67,10 @@ impl Oidc {
         keys: keys::Config,
         before: Option<&Self>,
     ) -> Result<Self, Vec<String>> {
-        let known = || before.into_iter().flat_map(|before| before.providers.iter().map(|p| &p.keys));
-        Self::with(issuers, settings, |issuer| Ok(Keys::new(source(issuer), keys)?.or_same_of(known())))
+        let before =
+            || before.into_iter().flat_map(|before| &before.providers).map(|provider| &provider.keys);
+        let keys = |issuer: &Issuer| Ok(Keys::new(source(issuer), keys)?.or_same_of(before()));
+        Self::with(issuers, settings, keys)
     }
 
     fn with(
@@ -159,11 +162,7 @@ impl Provider {
         evaluations: &Arc<Semaphore>,
     ) -> Result<Authenticated, String> {
         signed::verify(token, &self.keys, &self.algorithms).await?;
-        if !signed::audiences(&token.claims)?.iter().any(|aud| self.issuer.audiences.iter().any(|a| a == aud))
-        {
-            return Err("the token is for other audiences".to_owned());
-        }
-        let expires = lasts(&token.claims, now)?;
+        let expires = standard::read(&token.claims, &self.issuer.audiences, now)?;
         let user = if self.evaluates {
             self.identify_aside(token.claims.clone(), evaluations.clone()).await?
         } else {
@@ -205,14 +204,7 @@ impl Provider {
     }
 }
 
-/// When the token expires. It must say so, and there is no leeway; only its beginning may lie a little in the future.
-fn lasts(claims: &Claims, now: SystemTime) -> Result<SystemTime, String> {
-    let expires = signed::time(claims, "exp")?.ok_or_else(|| "the token does not expire".to_owned())?;
-    if expires < now {
-        return Err("the token has expired".to_owned());
-    }
-    if signed::time(claims, "nbf")?.is_some_and(|begins| begins > now + signed::LEEWAY) {
-        return Err("the token is not valid yet".to_owned());
-    }
-    Ok(expires)
-}
+#[cfg(all(test, feature = "demo"))]
+mod golden;
+#[cfg(test)]
+mod tests;

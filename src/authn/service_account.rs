@@ -194,3 +194,8 @@ fn lasts(claims: &Claims, now: SystemTime) -> Result<SystemTime, String> {
     }
     Ok(expires)
 }
+
+#[cfg(all(test, feature = "demo"))]
+mod live;
+#[cfg(test)]
+mod tests;

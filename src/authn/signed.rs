@@ -50,12 +50,10 @@ pub(super) fn time(claims: &Claims, name: &str) -> Result<Option<SystemTime>, St
         None | Some(Value::Null) => return Ok(None),
         Some(value) => value,
     };
-    let cut = |seconds: f64| (0.0..=LAST as f64).contains(&seconds).then_some(seconds as u64);
-    let seconds = value.as_u64().or_else(|| value.as_f64().and_then(cut));
-    let time = seconds
-        .filter(|seconds| *seconds <= LAST)
-        .and_then(|seconds| UNIX_EPOCH.checked_add(Duration::from_secs(seconds)));
-    time.map(Some).ok_or_else(|| format!("claim {name}: expected a number of seconds since 1970"))
+    let seconds = value.as_f64().ok_or_else(|| format!("claim {name}: expected a number of seconds"))?;
+    let time = (0.0..LAST as f64 + 1.0).contains(&seconds).then(|| Duration::from_secs(seconds as u64));
+    let time = time.and_then(|since| UNIX_EPOCH.checked_add(since));
+    time.map(Some).ok_or_else(|| format!("claim {name}: the number is no time"))
 }
 
 /// Whom the token is for; empty: it does not say.
@@ -95,3 +93,8 @@ pub(super) fn user(
         }
     })
 }
+
+#[cfg(test)]
+pub(super) mod cases;
+#[cfg(test)]
+mod tests;

@@ -4,6 +4,7 @@ use super::{
     super::signed::{self, Claims},
     cel::{Expression, Input},
     config::{ClaimRule, Issuer, Rule, TextMapping},
+    standard,
 };
 use serde_json::Value;
 use std::{cell::LazyCell, collections::BTreeMap};
@@ -19,10 +20,6 @@ pub(super) struct Identity {
 
 /// Groups of one user, and values of its extra keys. Each is a header upstream.
 const MOST: usize = 1_000;
-
-/// The claim that says where other claims are to be fetched (OpenID Connect Core 5.6.2), and the one that says how.
-const CLAIM_NAMES: &str = "_claim_names";
-const CLAIM_SOURCES: &str = "_claim_sources";
 
 /// Whether any expression is evaluated.
 pub(super) fn evaluates(issuer: &Issuer) -> bool {
@@ -99,30 +96,14 @@ fn username<'a>(claims: &'a Claims, claim: &str) -> Result<&'a str, String> {
 
 fn groups(claims: &Claims, claim: &str, prefix: &str) -> Result<Vec<String>, String> {
     let groups = match claims.get(claim) {
-        None => return elsewhere(claims, claim).map(|()| Vec::new()),
-        Some(Value::Null) => return Ok(Vec::new()),
+        None if standard::is_elsewhere(claims, claim) => {
+            return Err(format!("claim {claim:?} would have to be fetched, expected it in the token"));
+        }
+        None | Some(Value::Null) => return Ok(Vec::new()),
         Some(value) => signed::texts(value),
     }
     .ok_or_else(|| format!("claim {claim:?}: expected a string or a list of strings"))?;
     not_too_many(groups.into_iter().map(|group| format!("{prefix}{group}")).collect())
-}
-
-/// Groups that kube-apiserver would fetch from an address that stands in the token are refused, and so is what it could not read.
-fn elsewhere(claims: &Claims, claim: &str) -> Result<(), String> {
-    let Some(names) = claims.get(CLAIM_NAMES) else { return Ok(()) };
-    let refused = |why: &str| Err(format!("claim {CLAIM_NAMES:?}: {why}"));
-    let Some(names) = names.as_object().filter(|names| names.values().all(Value::is_string)) else {
-        return refused("expected names of sources");
-    };
-    if names.contains_key(claim) {
-        return refused(&format!("claim {claim:?} would have to be fetched, expected it in the token"));
-    }
-    let source =
-        |value: &Value| value.as_object().is_some_and(|source| source.values().all(Value::is_string));
-    match claims.get(CLAIM_SOURCES).and_then(Value::as_object) {
-        Some(sources) if sources.values().all(source) => Ok(()),
-        _ => refused(&format!("expected sources in claim {CLAIM_SOURCES:?}")),
-    }
 }
 
 fn mapped_extra(

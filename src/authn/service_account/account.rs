@@ -68,6 +68,9 @@ impl<'a> Account<'a> {
             node,
             credential_id: signed::credential_id(claims),
         };
+        if !matches!(claims.get("jti"), None | Some(Value::Null | Value::String(_))) {
+            return Err("claim jti: expected a string".to_owned());
+        }
         // kube-apiserver does not look at it, but never writes anything else.
         match claims.get("sub") {
             Some(subject) if subject.as_str() != Some(&read.user_name()) => {
