@@ -34,6 +34,11 @@ impl Cluster {
         Self { client: Client::to(endpoint.clone()), endpoint, reviews }
     }
 
+    /// Whether the calls of both go to the same place by the same account; what their token files hold may differ.
+    pub fn is_like(&self, other: &Self) -> bool {
+        self.reviews == other.reviews && self.endpoint.is_like(&other.endpoint)
+    }
+
     /// Where the calls go, with the credential that is read again while the gate runs.
     pub fn endpoint(&self) -> &Arc<Endpoint> {
         &self.endpoint

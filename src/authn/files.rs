@@ -168,8 +168,13 @@ impl Authn {
         let front_proxy = said.front_proxy(files, revocations.as_ref());
         said.certificates(files, x509.as_ref(), front_proxy.as_ref(), revocations.as_ref());
         let tokens = files.tokens.as_ref().and_then(|file| said.token_file(file));
-        let upstream = files.upstream.as_ref().and_then(|source| said.cluster(source));
-        let webhook = files.webhook.as_ref().and_then(|source| said.webhook(source));
+        // Who fetches keys goes on using the cluster they came by, so that one must go on being refreshed.
+        let known = |new: Arc<Cluster>| {
+            let like = before.and_then(|before| before.clusters.iter().find(|old| old.is_like(&new)));
+            like.cloned().unwrap_or(new)
+        };
+        let upstream = files.upstream.as_ref().and_then(|source| said.cluster(source)).map(known);
+        let webhook = files.webhook.as_ref().and_then(|source| said.webhook(source)).map(known);
         let review = config.review.as_ref().and_then(|review| {
             let cluster = if review.to == ReviewBy::Upstream { upstream.clone() } else { webhook.clone() };
             Some(Review::new(review.clone(), cluster?, shared.metrics.clone()))

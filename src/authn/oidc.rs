@@ -204,7 +204,8 @@ impl Provider {
     }
 }
 
-#[cfg(all(test, feature = "demo"))]
+#[cfg(test)]
+#[cfg(feature = "demo")]
 mod golden;
 #[cfg(test)]
 mod tests;

@@ -195,7 +195,8 @@ fn lasts(claims: &Claims, now: SystemTime) -> Result<SystemTime, String> {
     Ok(expires)
 }
 
-#[cfg(all(test, feature = "demo"))]
+#[cfg(test)]
+#[cfg(feature = "demo")]
 mod live;
 #[cfg(test)]
 mod tests;

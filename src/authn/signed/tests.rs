@@ -73,10 +73,10 @@ fn a_refusal_never_shows_the_value() {
     assert_eq!(with("ann", "1", "ops", "v"), Ok(()));
     let rows = [
         (with("", "", "", ""), "the user name is empty"),
-        (with("secret ", "", "", ""), "a user name cannot be carried in a header without change"),
-        (with("ann", "sec\nret", "", ""), "a uid cannot be carried in a header without change"),
-        (with("ann", "", " secret", ""), "a group cannot be carried in a header without change"),
-        (with("ann", "", "", "secret\0"), "a extra value cannot be carried in a header without change"),
+        (with("secret ", "", "", ""), "the user name cannot be carried in a header without change"),
+        (with("ann", "sec\nret", "", ""), "the uid cannot be carried in a header without change"),
+        (with("ann", "", " secret", ""), "the group cannot be carried in a header without change"),
+        (with("ann", "", "", "secret\0"), "the extra value cannot be carried in a header without change"),
     ];
     for (refusal, want) in rows {
         assert_eq!(refusal, Err(want.to_owned()));
