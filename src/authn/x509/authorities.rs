@@ -30,8 +30,8 @@ use x509_parser::prelude::X509Certificate;
 
 /// More certificates than any real chain has; bounds what a stranger can make the gate verify.
 const MAX_PRESENTED: usize = 16;
-/// In how many ways what is presented may be strung together by its names. Real chains have one, or a few when CAs sign each other;
-/// webpki would try 200,000, which takes seconds, before it looks at a signature.
+/// In how many ways what is presented may be strung together by its names. Real chains have one, or a few where CAs sign each other;
+/// of a stranger's webpki would try 200,000 before it looks at a signature.
 const MAX_WAYS: usize = 32;
 /// How long a refusal is kept with its connection. Seconds. (A certificate may become valid meanwhile.)
 pub(super) const REFUSAL_KEPT: u64 = 10;
@@ -54,6 +54,8 @@ pub(super) struct Group {
     pub(super) bounds: Vec<Bounds>,
     /// The newest first.
     lists: Vec<Arc<List>>,
+    /// The keys of the other groups' CAs, to which other lists apply.
+    elsewhere: Vec<SubjectPublicKeyInfoDer<'static>>,
 }
 
 /// The judgement of a connection's chain, kept with the connection. `T` is what was made of the leaf.
@@ -120,6 +122,12 @@ impl Authorities {
                 group.anchors.push(anchor);
                 group.bounds.push(bounds);
             }
+        }
+        for group in &mut groups {
+            let own =
+                |key: &&SubjectPublicKeyInfoDer<'_>| group.bounds.iter().any(|bounds| bounds.key == **key);
+            let others = keys.iter().map(|(_, key)| key).filter(|key| !own(key));
+            group.elsewhere = others.cloned().collect();
         }
         Ok(Self { generation: GENERATION.fetch_add(1, Ordering::Relaxed), groups, algorithms })
     }
@@ -289,6 +297,10 @@ impl Group {
         bounds.check(path.intermediate_certificates().count(), now)?;
         let mut valid = bounds.valid.clone();
         for link in path.intermediate_certificates() {
+            // Signed by a CA here, but one itself: its own lists count, which are not consulted on this way.
+            if self.elsewhere.contains(&link.subject_public_key_info()) {
+                return Err(webpki::Error::UnknownIssuer);
+            }
             let der = link.der();
             let link = parsed(&der).map_err(|_| webpki::Error::BadDer)?;
             if !may_sign(&link) {

@@ -1,7 +1,7 @@
 //! Certificate revocation lists.
 
 use super::{
-    made::{Authority, members, tlv, within},
+    made::{Authority, members, resigned, tlv, within},
     *,
 };
 use crate::pem::File;
@@ -85,6 +85,29 @@ fn a_list_speaks_for_the_ca_that_signed_it() {
         assert_eq!(x509.authorities().len(), cas.len());
         assert_eq!(judged(&x509, &ders(pair)), *want, "{n}");
     }
+}
+
+#[test]
+fn a_cross_signed_ca_is_no_way_around_its_list() {
+    use rcgen::SigningKey as _;
+    let (old, new) = (Ca::new("ca").unwrap(), Ca::new("ca").unwrap());
+    let alice = new.client(&Client::new("alice")).unwrap();
+    // The new key's certificate, signed with the old key.
+    let key = rcgen::KeyPair::from_pem(&old.own().key).unwrap();
+    let cross = resigned(new.der(), None, |_| {}, |tbs| key.sign(tbs).unwrap());
+    let chain = [ders(&alice), vec![cross]].concat();
+    let both = [&old, &new];
+    assert_eq!(judged(&trusting(&[&old]), &chain), ALICE);
+    for (text, want) in [
+        (list(&new, &[]), ALICE),
+        (list(&new, &[&alice]), REVOKED),
+        (list(&old, &[]) + &list(&new, &[&alice]), REVOKED),
+        (list(&old, &[]), ALICE),
+    ] {
+        assert_eq!(judged(&with_lists(&both, &text), &chain), want);
+    }
+    // A list that nobody trusted has signed lets nobody in, whatever is in it.
+    assert_ne!(judged(&with_lists(&[&old], &list(&new, &[])), &chain), ALICE);
 }
 
 #[test]
