@@ -114,7 +114,7 @@ async fn a_clusters_own_tokens_are_believed_and_reviewed_if_wanted() {
     let token = issued["status"]["token"].as_str().unwrap();
     assert!(outcome(&never, token).await.starts_with("401: "), "no keys yet");
     for accounts in [&never, &bound, &always] {
-        accounts.start();
+        accounts.start(&Metrics::unregistered());
         while accounts.health().is_err() {
             tokio::time::sleep(Duration::from_millis(5)).await;
         }
