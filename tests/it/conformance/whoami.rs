@@ -32,6 +32,7 @@ const TABLE: &str = include_str!("whoami.txt");
 const RIGHTS: &str = "user alice dev,ops
 user carol
 can gatelog impersonate authentication.k8s.io *
+can gatelog create authentication.k8s.io tokenreviews
 paths gatelog get /openid/v1/jwks,/.well-known/openid-configuration
 ";
 
@@ -344,6 +345,22 @@ impl Asked<'_> {
     }
 }
 
+impl Row {
+    /// Whether there is a token of the cluster's and nothing else.
+    fn is_token(&self) -> bool {
+        let who = self.credential.split(' ').next();
+        matches!(who, Some("a" | "b" | "sa")) && self.headers.is_empty() && self.request.is_none()
+    }
+}
+
+/// A gate that knows no issuer and asks the cluster.
+async fn asking_gate(issuers: &Issuers) -> (Gate, Folder) {
+    let folder = Folder::new("whoami-asking");
+    let options =
+        Options { authentication: ", tokenReview: {upstream: {}}".to_owned(), ..Options::default() };
+    (scene::start(&folder, &issuers.world, issuers.cluster, options).await, folder)
+}
+
 /// A gate with everything that proves an identity.
 async fn gate(issuers: &Issuers) -> (Gate, Folder) {
     let folder = Folder::new("whoami");
@@ -410,8 +427,11 @@ async fn beside_a_real_server() {
     let (gate, _folder) = gate(&issuers).await;
     let mut real = Asked { addr: server.addr, world: &issuers.world, times: 0 };
     let mut before = Asked { addr: gate.address(), world: &issuers.world, times: 0 };
-    real.ready(&issuers).await;
-    before.ready(&issuers).await;
+    let (asking, _other_folder) = asking_gate(&issuers).await;
+    let mut delegated = Asked { addr: asking.address(), world: &issuers.world, times: 0 };
+    for server in [&mut real, &mut before, &mut delegated] {
+        server.ready(&issuers).await;
+    }
     let rows = rows();
     let mut wrong = Vec::new();
     for row in &rows {
@@ -425,6 +445,14 @@ async fn beside_a_real_server() {
         let same = row.gate.map_or(ours == theirs, |stricter| agrees(stricter, &ours));
         if !same {
             wrong.push(differs(row, "gate", row.gate.unwrap_or(&theirs), &ours));
+        }
+        if row.is_token() {
+            // The cluster has judged it, laxly or not; only that it is nobody is nothing that the gate believes.
+            let want = if theirs == "403" { "401" } else { &theirs };
+            let ours = delegated.answer(row, token.as_deref()).await;
+            if ours != want {
+                wrong.push(differs(row, "gate that asks", want, &ours));
+            }
         }
     }
     report(&wrong, rows.len());
