@@ -26,7 +26,7 @@ struct Wrong {
 const STRICTER: &[(&str, usize)] = &[
     ("expected one document, found a second", 1),
     ("expected a mapping", 1),
-    ("expected a URL such as", 7),
+    ("expected a URL such as", 9),
     ("expected a URL that begins with https://", 1),
     ("expected a URL without a", 3),
     ("the gate has no egress selector", 4),
@@ -35,12 +35,8 @@ const STRICTER: &[(&str, usize)] = &[
 ];
 
 /// What only we take: words of its error, and how many files it concerns.
-const LAXER: &[(&str, usize)] = &[
-    ("Object 'Kind' is missing in '---\n---", 1),
-    ("invalid port", 1),
-    ("invalid URL escape", 2),
-    ("cannot be range of a comprehension", 3),
-];
+const LAXER: &[(&str, usize)] =
+    &[("Object 'Kind' is missing in '---\n---", 1), ("cannot be range of a comprehension", 3)];
 
 /// Refused by both, but we do not get as far: the expression that its complaint depends on is none to us.
 const ELSEWHERE: usize = 2;
@@ -81,7 +77,7 @@ fn files_are_accepted_as_in_the_original() {
     assert!(wrong.is_empty(), "{} files\n{}", wrong.len(), wrong.join("\n"));
     let expected = |table: &[(&str, usize)]| table.iter().map(|(_, count)| *count).collect::<Vec<_>>();
     assert_eq!((stricter, laxer, elsewhere), (expected(STRICTER), expected(LAXER), ELSEWHERE));
-    assert_eq!((accepted, refused), (186, 279));
+    assert_eq!((accepted, refused), (184, 282));
 }
 
 /// Whether an error of ours is about this place, one within it or one that holds it.
