@@ -42,6 +42,7 @@ mod rooms;
 mod scene;
 #[cfg(feature = "demo")]
 mod streams;
+mod token_review;
 mod upstream;
 #[cfg(feature = "demo")]
 mod upstreams;
