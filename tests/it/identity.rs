@@ -80,10 +80,15 @@ impl Gate {
         raw::plain(self.admin(), request.as_bytes()).await
     }
 
-    /// A token of the account `app` in `shop`.
+    /// The answer to a request for a token of the account `app` in `shop`.
     async fn account_token(&self, spec: Value) -> (StatusCode, Value) {
+        self.token_of("app", spec).await
+    }
+
+    /// The same for any account in `shop`.
+    async fn token_of(&self, account: &str, spec: Value) -> (StatusCode, Value) {
         let request = json!({"apiVersion": "authentication.k8s.io/v1", "kind": "TokenRequest", "spec": spec});
-        self.post("/api/v1/namespaces/shop/serviceaccounts/app/token", &request).await
+        self.post(&format!("/api/v1/namespaces/shop/serviceaccounts/{account}/token"), &request).await
     }
 
     /// What the cluster's TokenReview says.
@@ -164,6 +169,16 @@ async fn token_requests_of_the_demo_are_as_kubernetes_answers_them() {
             assert_eq!(status["authenticated"], true, "{spec}: {status}");
         }
     }
+    // What a pod's own token says of it reaches the cluster through the gate, so each key of it is granted.
+    let (status, made) = gate.token_of("default", bound("Pod", pod, "")).await;
+    assert_eq!(status, 201, "{made}");
+    let token = made["status"]["token"].as_str().unwrap();
+    let through = gate.whoami_soon(token).await;
+    let direct = gate.review(json!({"token": token})).await["user"].clone();
+    assert_eq!(through, direct);
+    let extra: Vec<&String> = through["extra"].as_object().unwrap().keys().collect();
+    let keys = ["credential-id", "node-name", "node-uid", "pod-name", "pod-uid"];
+    assert_eq!(extra, keys.map(|key| format!("authentication.kubernetes.io/{key}")).each_ref());
 }
 
 /// With a provider that is well.
