@@ -6,10 +6,7 @@ use super::{
     read::{Noted, Object},
 };
 use crate::{identity::RESERVED_EXTRA_PREFIX, pem::File, request::names::is_dns_subdomain};
-use http::{
-    Uri,
-    uri::{Authority, Scheme},
-};
+use http::{Uri, uri::Scheme};
 use rustls::{RootCertStore, pki_types::CertificateDer};
 use std::collections::BTreeSet;
 
@@ -139,19 +136,6 @@ fn escapes_are_whole(url: &str) -> bool {
         let mut bytes = rest.bytes();
         hex(bytes.next()) && hex(bytes.next())
     })
-}
-
-/// What stands behind a host's colon is a port.
-fn has_port_or_none(uri: &Uri) -> bool {
-    let authority = uri.authority().map(Authority::as_str).unwrap_or_default();
-    let behind_address = authority.rsplit(']').next().unwrap_or_default();
-    uri.port().is_some() || !behind_address.contains(':')
-}
-
-/// Behind each percent sign stand two hexadecimal digits.
-fn is_escaped(url: &str) -> bool {
-    let is_byte = |rest: &str| rest.bytes().take(2).filter(u8::is_ascii_hexdigit).count() == 2;
-    url.split('%').skip(1).all(is_byte)
 }
 
 fn audiences(issuer: &Object<'_>) -> Vec<String> {
