@@ -208,4 +208,7 @@ impl Provider {
 #[cfg(feature = "demo")]
 mod golden;
 #[cfg(test)]
+#[cfg(feature = "demo")]
+mod live;
+#[cfg(test)]
 mod tests;

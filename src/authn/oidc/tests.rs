@@ -4,7 +4,9 @@ use crate::authn::{
     signed::cases::{self, NOW, now, patched, shown},
 };
 use config::AuthenticationConfiguration;
+use proptest::prelude::*;
 use serde_json::{Value, json};
+use std::sync::LazyLock;
 
 /// The two issuers that were given to a kube-apiserver to see what it does.
 const LIVE: &str = r#"
@@ -451,6 +453,83 @@ async fn expressions_that_do_not_end_are_not_waited_for() {
     drop(places);
     assert_eq!(fixture.outcome(&of_b(), "{}").await, "bob");
 }
+
+#[tokio::test]
+async fn a_slow_expression_holds_up_nobody_else() {
+    let slow = r#"
+  claimValidationRules:
+  - {expression: "claims.?l.orValue([]).all(a, dyn(claims.l).all(b, dyn(claims.l).all(c, c != 'x')))"}
+"#;
+    let fixture = Fixture::new(&format!("{}{}", LIVE.trim_end(), slow), &[]);
+    let mut claims = of_b();
+    claims["l"] = json!(vec!["y"; 2_000]);
+    let (slow, quick) = (P256.token(&claims), P256.token(&of_b()));
+    let mut slow = std::pin::pin!(fixture.judge(&slow));
+    tokio::select! {
+        biased;
+        got = &mut slow => panic!("at once: {got}"),
+        got = fixture.judge(&quick) => assert_eq!(got, "bob"),
+    }
+    let got = slow.await;
+    assert!(got.starts_with("401: issuer https://b.example: "), "{got}");
+}
+
+/// Values of all kinds, every text in them being one that must not come back.
+fn secrets() -> impl Strategy<Value = Value> {
+    let leaf = prop_oneof![
+        Just(Value::Null),
+        any::<bool>().prop_map(Value::from),
+        any::<i32>().prop_map(Value::from),
+        Just(json!("SECRET")),
+        Just(json!("system:SECRET")),
+        Just(json!(" SECRET\n")),
+        Just(json!("")),
+    ];
+    leaf.prop_recursive(2, 12, 4, |inner| {
+        prop_oneof![
+            prop::collection::vec(inner.clone(), 0..4).prop_map(Value::from),
+            prop::collection::vec(inner, 1..3)
+                .prop_map(|values| json!({"SECRET": values[0], "s1": values[values.len() - 1]})),
+        ]
+    })
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig::with_cases(300))]
+
+    #[test]
+    fn no_error_repeats_a_claim(
+        issuer in 0..2,
+        changed in prop::collection::vec((prop::sample::select(CLAIMS), secrets()), 1..4),
+    ) {
+        static FIXTURE: LazyLock<Fixture> = LazyLock::new(|| Fixture::new(LIVE, &[]));
+        let mut claims = if issuer == 0 { of_a() } else { of_b() };
+        for (claim, value) in changed {
+            claims[claim] = value;
+        }
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_time().build().unwrap();
+        let got = runtime.block_on(FIXTURE.judge(&P256.token(&claims)));
+        prop_assert!(!got.starts_with("401: ") || !got.contains("SECRET"), "{got}");
+    }
+}
+
+const CLAIMS: &[&str] = &[
+    "aud",
+    "exp",
+    "nbf",
+    "iat",
+    "sub",
+    "jti",
+    "nonce",
+    "email",
+    "email_verified",
+    "groups",
+    "hd",
+    "x",
+    "roles",
+    "_claim_names",
+    "_claim_sources",
+];
 
 #[tokio::test]
 async fn what_is_proven_lasts_as_long_as_the_token() {

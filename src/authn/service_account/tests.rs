@@ -146,6 +146,24 @@ async fn what_a_token_is_bound_to_is_said_of_the_user() {
     }
 }
 
+#[test]
+fn a_token_is_bound_to_whatever_it_names_beside_its_account() {
+    let rows = [
+        (json!({}), false),
+        (json!({"warnafter": NOW}), false),
+        (json!({"pod": null}), false),
+        (json!({"pod": {"name": "p", "uid": "1"}}), true),
+        (json!({"secret": {"name": "s", "uid": "1"}}), true),
+        (json!({"node": {"name": "n", "uid": "1"}}), true),
+        // A kind that a later Kubernetes binds tokens to.
+        (json!({"lease": {"name": "l", "uid": "1"}}), true),
+    ];
+    for (more, want) in rows {
+        let claims = patched(&bound(), &with(&more));
+        assert_eq!(Account::read(claims.as_object().unwrap()).unwrap().is_bound, want, "{more}");
+    }
+}
+
 /// kube-apiserver looks most of this up, so it never accepts it either; the rest is in `docs/authentication.md`.
 #[tokio::test]
 async fn a_claim_that_kubernetes_does_not_write_is_refused() {
