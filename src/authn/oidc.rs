@@ -179,6 +179,7 @@ impl Provider {
     ) -> Result<Arc<User>, String> {
         let provider = self.clone();
         let identified = tokio::time::timeout(EVALUATION_TIME, async {
+            // It is never closed, so there is always a place in the end.
             let place = evaluations.acquire_owned().await;
             let evaluate = move || {
                 let _place = place;
