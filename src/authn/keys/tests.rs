@@ -5,6 +5,7 @@ use crate::authn::jwt::{
     mint::{P256, RSA, RSA2, Signer, jwks},
 };
 use bytes::Bytes;
+use prometheus::{Registry, proto::Metric};
 use serde_json::{Value, json};
 use std::{future::pending, sync::Mutex};
 use tokio::time::{advance, timeout};
@@ -65,6 +66,18 @@ impl Script {
     }
 }
 
+/// Fetches by result, those that there have been.
+fn counted(registry: &Registry) -> Vec<(String, u64)> {
+    let families = registry.gather();
+    let fetches = families.iter().filter(|family| family.name() == "gatelog_issuer_key_fetches_total");
+    let count = |metric: &Metric| {
+        let result = metric.get_label().iter().find(|label| label.name() == "result").unwrap();
+        (result.value().to_owned(), metric.get_counter().get_value() as u64)
+    };
+    let counts = fetches.flat_map(|family| family.get_metric().iter().map(count));
+    counts.filter(|(_, count)| *count > 0).collect()
+}
+
 /// Waits until that many fetches have ended.
 async fn ended(keys: &Keys, fetches: u64) {
     let mut seen = keys.shared.state.subscribe();
@@ -83,8 +96,10 @@ async fn keys_are_there_once_they_are_fetched_and_are_fetched_ahead_of_time() {
     assert_eq!(keys.current().unwrap_err(), "the keys have not been fetched yet");
     tokio::task::yield_now().await;
     assert_eq!(script.asked(), 0);
-    keys.start(&Metrics::unregistered(), "scripted");
-    keys.start(&Metrics::unregistered(), "scripted");
+    let registry = Registry::new();
+    let metrics = Metrics::new(&registry).unwrap();
+    keys.start(&metrics, "https://issuer");
+    keys.start(&metrics, "https://issuer");
     ended(&keys, 1).await;
     let first = keys.current().unwrap();
     assert_eq!(verify(&first, &RSA), Ok(()));
@@ -97,6 +112,14 @@ async fn keys_are_there_once_they_are_fetched_and_are_fetched_ahead_of_time() {
     }
     assert!(!Arc::ptr_eq(&first, &keys.current().unwrap()));
     assert_eq!(script.asked(), 5);
+    script.fail("down");
+    ended(&keys, 7).await;
+    tokio::task::yield_now().await;
+    assert_eq!(counted(&registry), [("failure".to_owned(), 2), ("success".to_owned(), 5)]);
+    // Nothing of the issuer is left when its keys are let go.
+    drop(keys);
+    tokio::task::yield_now().await;
+    assert_eq!(counted(&registry), []);
 }
 
 #[tokio::test(start_paused = true)]
