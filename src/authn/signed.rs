@@ -33,9 +33,13 @@ const KID_SHOWN: usize = 64;
 pub(super) async fn verify(token: &Jws<'_>, keys: &Arc<Keys>, allowed: &[Algorithm]) -> Result<(), String> {
     let known = keys.current()?;
     let mut outcome = known.verify(token, allowed);
-    if outcome == Err(Unverified::NoKey)
-        && let Some(newer) = keys.newer_than(&known).await
-    {
+    let rotated = match outcome {
+        Err(Unverified::NoKey) => true,
+        // Any of the keys may have been meant, also one that is not known yet.
+        Err(Unverified::Signature) => token.kid.is_none(),
+        _ => false,
+    };
+    if rotated && let Some(newer) = keys.newer_than(&known).await {
         outcome = newer.verify(token, allowed);
     }
     outcome.map_err(|why| match &token.kid {

@@ -311,10 +311,11 @@ async fn whoever_has_not_started_does_not_wait() {
 mod live {
     use super::*;
     use crate::{
+        authn::signed,
         demo::{
             apiserver::{self, ApiServer, Caller},
             jws::Alg,
-            oidc::{Mode, Options, Provider, Signing},
+            oidc::{Kid, Mode, Options, Provider, Signing},
             pki::Ca,
         },
         endpoint::{self, Endpoint},
@@ -363,6 +364,28 @@ mod live {
         keys.shared.state.send_modify(|state| state.begun = None);
         let newer = keys.newer_than(&known).await.unwrap();
         assert_eq!(newer.verify(&jws, &Algorithm::ALL), Ok(()));
+    }
+
+    #[tokio::test]
+    async fn tokens_that_name_no_key_are_tried_with_newer_ones_too() {
+        let provider = provider(Options::default()).await;
+        let keys = Keys::new(source(&provider), CONFIG).unwrap();
+        keys.start(&Metrics::unregistered(), "live");
+        ended(&keys, 1).await;
+        provider.rotate().unwrap();
+        let token = provider.mint(&provider.claims("alice"), &Signing::new(Alg::Es256).kid(Kid::None));
+        let jws = Jws::parse(&token).unwrap().unwrap();
+        let refused = signed::verify(&jws, &keys, &Algorithm::ALL).await;
+        assert_eq!(refused.unwrap_err(), "the signature does not verify");
+        keys.shared.state.send_modify(|state| state.begun = None);
+        assert_eq!(signed::verify(&jws, &keys, &Algorithm::ALL).await, Ok(()));
+        // A bad signature under a key that is known is no reason to ask.
+        keys.shared.state.send_modify(|state| state.begun = None);
+        let token = provider.mint(&provider.claims("alice"), &Signing::new(Alg::Es256));
+        let altered = token.rsplit_once('.').map(|(signed, _)| format!("{signed}.AAAA")).unwrap();
+        let jws = Jws::parse(&altered).unwrap().unwrap();
+        assert!(signed::verify(&jws, &keys, &Algorithm::ALL).await.is_err());
+        assert_eq!(provider.keys_requests(), 2);
     }
 
     #[tokio::test]
