@@ -75,6 +75,8 @@ pub struct Authenticated {
     user: Arc<User>,
     method: Method,
     expires: Option<SystemTime>,
+    /// Until when the answer of whoever was asked may be believed; None: nobody was asked.
+    answered_until: Option<Instant>,
     warning: Option<&'static str>,
     annotations: Option<Arc<[Annotation]>>,
 }
@@ -165,7 +167,11 @@ impl Conn {
 
 impl Authenticated {
     fn new(user: Arc<User>, method: Method, expires: Option<SystemTime>) -> Self {
-        Self { user, method, expires, warning: None, annotations: None }
+        Self { user, method, expires, answered_until: None, warning: None, annotations: None }
+    }
+
+    fn answered_until(self, until: Option<Instant>) -> Self {
+        Self { answered_until: until, ..self }
     }
 
     fn annotated(self, annotations: Vec<Annotation>) -> Self {
@@ -322,7 +328,10 @@ impl Authn {
             .front_proxy
             .as_ref()
             .and_then(|proxy| tried.note(By::FrontProxy, proxy.authenticate(conn, headers, now)));
-        if proven.is_none() {
+        // A proxy whose words make no sense is not taken for the caller: what it says, a stranger may have made it say.
+        let garbled = !tried.errors.is_empty()
+            && self.front_proxy.as_ref().is_some_and(|proxy| proxy.may_speak(conn, now));
+        if proven.is_none() && !garbled {
             proven = self.x509.as_ref().and_then(|x509| {
                 tried.note(By::X509, x509.authenticate(&conn.certificates, &conn.judged, now))
             });
@@ -377,9 +386,12 @@ impl Authn {
                 metrics.hit();
                 known
             }
-            Some(None) if self.shared.guard.allows(source) => {
+            Some(None) if self.shared.guard.allows(source) || self.is_answered(token) => {
                 let _waits = metrics.miss();
-                self.proven.get_or(token, self.judge(token, now)).await
+                let attempt = self.shared.guard.attempt(source);
+                let opinion = self.proven.get_or(token, self.judge(source, token, now)).await;
+                attempt.ended();
+                opinion
             }
             Some(None) => {
                 metrics.limited();
@@ -398,8 +410,13 @@ impl Authn {
         }
     }
 
+    /// Whether somebody who was asked a while ago has said whose token it is, so that it costs nothing.
+    fn is_answered(&self, token: &str) -> bool {
+        self.review.as_ref().is_some_and(|review| review.knows(token))
+    }
+
     /// What everyone says of a token that is in no file, and for how long that holds.
-    async fn judge(&self, token: &str, now: SystemTime) -> (Opinion, Duration) {
+    async fn judge(&self, source: IpAddr, token: &str, now: SystemTime) -> (Opinion, Duration) {
         let fetch = self.shared.metrics.fetch();
         let mut tried = Tried::new(&self.shared.metrics);
         let mut proven = None;
@@ -419,14 +436,21 @@ impl Authn {
             }
         }
         if let (None, Some(review)) = (&proven, &self.review) {
-            proven = tried.note(By::TokenReview, review.authenticate(token).await);
+            let allowed = || self.shared.guard.allows(source);
+            proven = tried.note(By::TokenReview, review.authenticate_while(token, allowed).await);
         }
         let opinion = match proven {
             None if !tried.errors.is_empty() => Err(tried.errors.join("; ")),
             proven => Ok(proven),
         };
         fetch.done(opinion.is_ok());
-        let time = if matches!(opinion, Ok(Some(_))) { PROVEN_KEPT } else { Duration::ZERO };
+        // Never longer than the answer that it rests on.
+        let time = match &opinion {
+            Ok(Some(proven)) => proven.answered_until.map_or(PROVEN_KEPT, |until| {
+                until.saturating_duration_since(Instant::now()).min(PROVEN_KEPT)
+            }),
+            Ok(None) | Err(_) => Duration::ZERO,
+        };
         (opinion, time)
     }
 

@@ -72,17 +72,25 @@ impl FrontProxy {
         self.vouched(conn, headers, now).map_err(|why| format!("front proxy: {why}"))
     }
 
+    /// Whether the connection is that of a proxy which is believed.
+    pub(super) fn may_speak(&self, conn: &Conn, now: SystemTime) -> bool {
+        self.judge(conn, now).is_ok_and(|judged| judged.is_some())
+    }
+
+    /// When the proxy's certificate expires. None: there is no certificate.
+    fn judge(&self, conn: &Conn, now: SystemTime) -> Result<Option<Option<SystemTime>>, String> {
+        self.authorities.judge(&conn.certificates, &conn.judged_as_proxy, now, |leaf, expires| {
+            self.is_allowed(leaf).map(|()| expires)
+        })
+    }
+
     fn vouched(
         &self,
         conn: &Conn,
         headers: &HeaderMap,
         now: SystemTime,
     ) -> Result<Option<Authenticated>, String> {
-        let judged =
-            self.authorities.judge(&conn.certificates, &conn.judged_as_proxy, now, |leaf, expires| {
-                self.is_allowed(leaf).map(|()| expires)
-            })?;
-        let Some(expires) = judged else { return Ok(None) };
+        let Some(expires) = self.judge(conn, now)? else { return Ok(None) };
         let name = first(headers, &self.config.username_headers, "user name")?;
         if name.is_empty() {
             return Ok(None);

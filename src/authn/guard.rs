@@ -28,6 +28,15 @@ struct Buckets {
     start: Instant,
 }
 
+/// An attempt that is being judged. One that is dropped before it has [ended](Attempt::ended) has failed: whoever hangs up before
+/// the answer has made the gate work as much as others.
+#[derive(Debug)]
+#[must_use]
+pub(super) struct Attempt<'a> {
+    guard: &'a Guard,
+    source: Option<IpAddr>,
+}
+
 /// An IPv4 address, or the /64 of an IPv6 address: whoever has one address of it has them all.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Source {
@@ -58,10 +67,30 @@ impl Guard {
         self.buckets.as_ref().is_none_or(|buckets| buckets.allows(source.into(), Instant::now()))
     }
 
+    /// An attempt of `source` begins.
+    pub(super) fn attempt(&self, source: IpAddr) -> Attempt<'_> {
+        Attempt { guard: self, source: Some(source) }
+    }
+
     /// An attempt of `source` has failed.
     pub(super) fn failed(&self, source: IpAddr) {
         if let Some(buckets) = &self.buckets {
             buckets.failed(source.into(), Instant::now());
+        }
+    }
+}
+
+impl Attempt<'_> {
+    /// It was judged; what came of it is known to the caller.
+    pub(super) fn ended(mut self) {
+        self.source = None;
+    }
+}
+
+impl Drop for Attempt<'_> {
+    fn drop(&mut self) {
+        if let Some(source) = self.source {
+            self.guard.failed(source);
         }
     }
 }
@@ -162,6 +191,15 @@ mod tests {
             buckets.failed(Source::V4(Ipv4Addr::from_bits(i)), now);
         }
         assert!(buckets.full_at.len() <= SOURCES + 64, "{}", buckets.full_at.len());
+    }
+
+    #[test]
+    fn an_attempt_that_is_given_up_has_failed() {
+        let (guard, me) = (Guard::new(Some(1)), IpAddr::from([192, 0, 2, 1]));
+        guard.attempt(me).ended();
+        assert!(guard.allows(me));
+        drop(guard.attempt(me));
+        assert!(!guard.allows(me));
     }
 
     #[test]

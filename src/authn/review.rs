@@ -92,6 +92,16 @@ impl Review {
 
     /// Whose token it is. Remembered; several callers who ask about one token at once make one call.
     pub(super) async fn authenticate(self: &Arc<Self>, token: &str) -> Result<Option<Authenticated>, String> {
+        self.authenticate_while(token, || true).await
+    }
+
+    /// [`Self::authenticate`], but no call is begun any more once it would not be `allowed`: while one waits for a place, others of the
+    /// same source may have failed.
+    pub(super) async fn authenticate_while(
+        self: &Arc<Self>,
+        token: &str,
+        allowed: impl Fn() -> bool + Send,
+    ) -> Result<Option<Authenticated>, String> {
         if !may_be_sent(token) {
             return Err("TokenReview: the token is empty or holds a space or a control character".to_owned());
         }
@@ -102,36 +112,50 @@ impl Review {
             return known;
         }
         let answer = timeout(PATIENCE, async {
-            let mut call = self.call(digest, token).await?;
-            let answer = call.wait_for(Option::is_some).await.ok()?;
-            Option::clone(&answer)
+            let mut call = self.call(digest, token, allowed).await?;
+            let answer = call.wait_for(Option::is_some).await;
+            answer.ok().and_then(|answer| Option::clone(&answer)).ok_or("the call ended without an answer")
         });
         match answer.await {
-            Ok(Some(opinion)) => opinion,
-            Ok(None) => Err("TokenReview: the call ended without an answer".to_owned()),
+            Ok(Ok(opinion)) => opinion,
+            Ok(Err(why)) => Err(format!("TokenReview: {why}")),
             Err(_) => Err(format!("TokenReview: no answer within {} seconds", PATIENCE.as_secs())),
         }
     }
 
-    /// The call about this token, a new one if there is none. None is never the case: the places stay open.
-    async fn call(self: &Arc<Self>, digest: Digest, token: &str) -> Option<Call> {
+    /// Whether it is remembered whose token this is.
+    pub(super) fn knows(&self, token: &str) -> bool {
+        matches!(self.answers.get(token), Some(Ok(Some(_))))
+    }
+
+    /// The call about this token, a new one if there is none and it is still allowed.
+    async fn call(
+        self: &Arc<Self>,
+        digest: Digest,
+        token: &str,
+        allowed: impl Fn() -> bool,
+    ) -> Result<Call, &'static str> {
         if let Some(call) = self.calls().get(&digest) {
-            return Some(call.clone());
+            return Ok(call.clone());
         }
-        let place = self.places.clone().acquire_owned().await.ok()?;
+        // The places stay open, so this is never an error.
+        let place = self.places.clone().acquire_owned().await.map_err(|_| "no more calls are made")?;
         let mut calls = self.calls();
         // While this one waited for a place another may have begun, or even ended.
         if let Some(call) = calls.get(&digest) {
-            return Some(call.clone());
+            return Ok(call.clone());
         }
         if let Some(known) = self.answers.known(&digest) {
-            return Some(watch::channel(Some(known)).1);
+            return Ok(watch::channel(Some(known)).1);
+        }
+        if !allowed() {
+            return Err("too many attempts from this source have failed, nobody was asked");
         }
         let (answer, call) = watch::channel(None);
         calls.insert(digest, call.clone());
         drop(calls);
         tokio::spawn(self.clone().run(digest, token.to_owned(), answer, place));
-        Some(call)
+        Ok(call)
     }
 
     async fn run(
@@ -216,7 +240,8 @@ impl Config {
         }
         identity::add_authenticated(&name, &mut groups);
         let user = User::new(&name, &uid, groups, extra).map_err(|e| e.to_string())?;
-        Ok(Authenticated::new(user, Method::TokenReview, None))
+        let until = Instant::now().checked_add(self.cache_ttl);
+        Ok(Authenticated::new(user, Method::TokenReview, None).answered_until(until))
     }
 }
 

@@ -20,7 +20,11 @@ use crate::{
     pem::File,
 };
 use account::Account;
-use std::{path::PathBuf, sync::Arc, time::SystemTime};
+use std::{
+    path::PathBuf,
+    sync::Arc,
+    time::{Instant, SystemTime},
+};
 
 /// Which tokens are believed.
 #[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
@@ -148,9 +152,7 @@ impl ServiceAccounts {
             ReviewTokens::Bound => account.is_bound,
             ReviewTokens::Always => true,
         };
-        if reviewed {
-            self.review(raw, &user).await?;
-        }
+        let answered_until = if reviewed { self.review(raw, &user).await? } else { None };
         let mut annotations = Vec::new();
         if audiences.is_empty() {
             annotations.push((LEGACY, name.clone()));
@@ -160,15 +162,17 @@ impl ServiceAccounts {
         if let Some(seconds) = late.map(|late| late.as_secs()) {
             annotations.push((STALE, format!("subject: {name}, seconds after warning threshold: {seconds}")));
         }
-        Ok(Authenticated::new(user, Method::ServiceAccount, Some(expires)).annotated(annotations))
+        let proven = Authenticated::new(user, Method::ServiceAccount, Some(expires));
+        Ok(proven.answered_until(answered_until).annotated(annotations))
     }
 
-    /// The upstream must know the token, and by the same user; the rest of what it says is in the token as well.
-    async fn review(&self, raw: &str, user: &User) -> Result<(), String> {
+    /// The upstream must know the token, and by the same user; the rest of what it says is in the token as well. Until when its
+    /// answer may be believed.
+    async fn review(&self, raw: &str, user: &User) -> Result<Option<Instant>, String> {
         let reviewer = self.reviewer.as_ref().ok_or("nobody to review the token")?;
         match reviewer.authenticate(raw).await {
             Ok(Some(known)) if known.user().name() == user.name() && known.user().uid() == user.uid() => {
-                Ok(())
+                Ok(known.answered_until)
             }
             Ok(Some(_)) => Err("the upstream knows the token by another user".to_owned()),
             Ok(None) => Err("the upstream does not accept the token".to_owned()),

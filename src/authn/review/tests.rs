@@ -1,5 +1,6 @@
 use super::*;
 use crate::{
+    authn::{Authn, Conn, Shared},
     demo::pki::{Ca, Pair},
     endpoint::{Config as Place, Endpoint, Explicit},
 };
@@ -14,7 +15,7 @@ use rustls::{
     pki_types::{CertificateDer, PrivateKeyDer, pem::PemObject as _},
 };
 use serde_json::{Value, json};
-use std::fs;
+use std::{fs, sync::atomic::Ordering::Relaxed};
 use tokio::{
     net::TcpListener,
     sync::{mpsc, oneshot},
@@ -417,6 +418,73 @@ async fn without_a_time_nothing_is_remembered() {
         hook.asked().await.answer(yes("bob"));
         assert!(answer.await.unwrap().starts_with("bob"));
     }
+}
+
+/// All authenticators, of which there is this one; one failed attempt a minute is allowed.
+fn alone(review: Arc<Review>) -> Arc<Authn> {
+    let shared = Shared::new(Metrics::unregistered(), Some(1));
+    let files = crate::authn::Config::default().read().unwrap();
+    let (mut authn, _) = Authn::new(&files, &shared, None).unwrap();
+    authn.review = Some(review);
+    Arc::new(authn)
+}
+
+/// A request with this token: whether somebody is known by it, else whether that was the limit.
+fn request(authn: &Arc<Authn>, token: &str) -> tokio::task::JoinHandle<Result<(), bool>> {
+    let (authn, token) = (authn.clone(), format!("Bearer {token}"));
+    tokio::spawn(async move {
+        let conn = Conn::new(([192, 0, 2, 1], 1).into(), Vec::new());
+        let mut headers = HeaderMap::new();
+        headers.insert("authorization", token.parse().unwrap());
+        let (head, ()) = Request::get("/api").body(()).unwrap().into_parts();
+        let asked = crate::request::Asked::parse(&head).unwrap();
+        let proven = authn.authenticate(&conn, conn.peer.ip(), &mut headers, &asked).await;
+        proven.map(|_| ()).map_err(|refusal| refusal.limited)
+    })
+}
+
+#[tokio::test]
+async fn what_was_answered_is_not_believed_for_longer_elsewhere() {
+    let mut hook = Hook::start(Config { cache_ttl: Duration::ZERO, ..config(webhook()) }).await;
+    let authn = alone(hook.review.clone());
+    for _ in 0..2 {
+        let known = request(&authn, "t0ken");
+        hook.asked().await.answer(yes("bob"));
+        assert_eq!(known.await.unwrap(), Ok(()));
+    }
+}
+
+#[tokio::test]
+async fn who_hangs_up_has_failed_and_who_is_known_is_not_limited() {
+    let mut hook = Hook::start(config(webhook())).await;
+    let authn = alone(hook.review.clone());
+    let bob = hook.ask("bob");
+    hook.asked().await.answer(yes("bob"));
+    bob.await.unwrap();
+    let gone = request(&authn, "guess");
+    let _unanswered = hook.asked().await;
+    gone.abort();
+    assert!(gone.await.unwrap_err().is_cancelled());
+    assert_eq!(request(&authn, "another").await.unwrap(), Err(true));
+    assert_eq!(request(&authn, "bob").await.unwrap(), Ok(()));
+    assert!(hook.is_quiet());
+}
+
+#[tokio::test]
+async fn who_has_failed_while_others_waited_begins_no_more_calls() {
+    let mut hook = Hook::start(config(webhook())).await;
+    let places = hook.review.places.clone().acquire_many_owned(CALLS as u32).await.unwrap();
+    let allowed = Arc::new(std::sync::atomic::AtomicBool::new(true));
+    let waits = tokio::spawn({
+        let (review, allowed) = (hook.review.clone(), allowed.clone());
+        async move { said(review.authenticate_while("t0ken", || allowed.load(Relaxed)).await) }
+    });
+    tokio::task::yield_now().await;
+    allowed.store(false, Relaxed);
+    drop(places);
+    let why = "too many attempts from this source have failed, nobody was asked";
+    assert_eq!(waits.await.unwrap(), why);
+    assert!(hook.is_quiet());
 }
 
 #[tokio::test]

@@ -77,6 +77,25 @@ const BOB: &str = "ws T.Ym9iLXRva2Vu, v4.channel.k8s.io";
 const NOBODY: &str = "ws T.bm9ib2R5, v4.channel.k8s.io";
 
 #[test]
+fn a_proxy_that_cannot_be_understood_is_not_taken_for_the_caller() {
+    let mut both = Both::new();
+    // One CA for both, as `allowedNames` permits.
+    let bundle = [CertificateDer::from(both.fixture.ca.der().to_vec())];
+    both.fixture.authn.front_proxy =
+        Some(FrontProxy::new(&proxy_config("", &["front"]), &bundle, None).unwrap());
+    let front = both.conn("front@clients");
+    let zed = both.fixture.judged(&front, &headers(&["user zed"]));
+    assert_eq!(zed, "front-proxy zed system:authenticated");
+    for lines in [["user a\tb"].as_slice(), &["user zed", "group \ta"], &["user zed", "x-remote-uid 1\t"]] {
+        let judged = both.fixture.judged(&front, &headers(lines));
+        assert!(judged.starts_with("401: "), "{lines:?}: {judged}");
+    }
+    // Any other certificate is none of the proxy's.
+    let alice = both.fixture.judged(&both.conn("alice@clients"), &headers(&["user a\tb"]));
+    assert_eq!(alice, "x509 alice system:authenticated");
+}
+
+#[test]
 fn the_first_who_says_yes_counts_and_a_no_is_never_anonymous() {
     let both = Both::new();
     let (alice, bob, carol) = (
