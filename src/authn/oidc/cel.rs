@@ -62,6 +62,8 @@ pub(in crate::authn) struct Expression {
     text: String,
     scope: Scope,
     program: IdedExpr,
+    /// Levels of `program`.
+    depth: usize,
     /// The paths selected out of the variable, as `["a", "b"]` for `claims.a.b`; with each, those it goes through.
     selected: Vec<Vec<String>>,
 }
@@ -78,8 +80,13 @@ const LONGEST: usize = 10 << 10;
 /// Brackets within brackets.
 const NESTING: usize = 40;
 
-/// Stack of the thread that compiles, bytes: the parser goes as deep as the text does, and only what is used is ever taken.
-const STACK: usize = 512 << 20;
+/// Levels that are evaluated where the caller stands. Below, the interpreter needs 2 KB a level as it is shipped, but 40 KB
+/// unoptimized; what is deeper gets a stack of its own.
+const SHALLOW: usize = 16;
+
+/// Stack of the threads that compile and that evaluate what is deep, bytes: the parser goes as deep as the text does. Only
+/// what is used is ever taken.
+const STACK: usize = 64 << 20;
 
 impl Scope {
     const fn variable(self) -> &'static str {
@@ -162,17 +169,7 @@ impl Expression {
             return Err(format!("longer than {LONGEST} bytes"));
         }
         nesting(text)?;
-        // A thread of its own, for its stack; what the parser may panic of ends there.
-        let compiled = thread::scope(|scope_of_thread| {
-            let compiling = thread::Builder::new()
-                .name("cel".to_owned())
-                .stack_size(STACK)
-                .spawn_scoped(scope_of_thread, || Self::read(text, scope, returns));
-            match compiling {
-                Ok(thread) => thread.join().unwrap_or_else(|_| Err("the parser failed".to_owned())),
-                Err(error) => Err(format!("no thread to compile it in: {error}")),
-            }
-        })?;
+        let compiled = with_stack(|| Self::read(text, scope, returns))?;
         // What is missing in the sample is no fault; that the evaluation comes back at all is what is tried.
         match compiled.evaluate(&sample(scope), |_| Ok(())) {
             Err(why) if why == PANICKED => Err(why),
@@ -183,7 +180,7 @@ impl Expression {
     fn read(text: &str, scope: Scope, returns: Returns) -> Result<Self, String> {
         let program = cel::Env::default().compile(text).map_err(|errors| {
             let first = errors.errors.first();
-            let what = first.map(|error| error.msg.clone()).unwrap_or_default();
+            let what = first.map(|error| plainly(&error.msg)).unwrap_or_default();
             let place = first.map(|error| error.pos).filter(|(line, _)| *line > 0);
             at(place, &what)
         })?;
@@ -193,9 +190,12 @@ impl Expression {
             at(start.map(|start| place(text, start)), &refusal.what)
         })?;
         expected(&of, returns)?;
+        if returns == Returns::Texts && is_list_of_go(parsed) {
+            return Err("kube-apiserver does not take the list of such a function as it is; write .map(x, x) behind it".to_owned());
+        }
         let mut selected = Vec::new();
         paths(parsed, scope.variable(), &mut selected);
-        Ok(Self { text: text.to_owned(), scope, program: made, selected })
+        Ok(Self { text: text.to_owned(), scope, depth: build::depth(&made), program: made, selected })
     }
 
     /// Whether the expression selects `claims.email` (path `["email"]`) and the like: with a dot, by itself, in `has()` or on the
@@ -247,10 +247,10 @@ impl Expression {
         })
     }
 
-    fn evaluate<T>(
+    fn evaluate<T: Send>(
         &self,
         input: &Input,
-        finish: impl FnOnce(&dyn Val) -> Result<T, String>,
+        finish: impl FnOnce(&dyn Val) -> Result<T, String> + Send,
     ) -> Result<T, String> {
         if input.scope != self.scope {
             return Err(format!("the expression is not over {}", input.scope.variable()));
@@ -263,8 +263,11 @@ impl Expression {
                 CelValue::resolve_val(&self.program, &context).map_err(|error| self.explain(&error))?;
             finish(came.as_ref())
         };
-        catch_unwind(AssertUnwindSafe(|| runtime::bounded(evaluation)))
-            .unwrap_or_else(|_| Err(PANICKED.to_owned()))
+        let bounded = || runtime::bounded(evaluation);
+        if self.depth > SHALLOW {
+            return with_stack(bounded);
+        }
+        catch_unwind(AssertUnwindSafe(bounded)).unwrap_or_else(|_| Err(PANICKED.to_owned()))
     }
 
     /// Why there is no value. The interpreter's own words may hold values of claims, which are for no log.
@@ -301,7 +304,18 @@ impl fmt::Debug for Expression {
     }
 }
 
-/// A fault of the interpreter's: the expression has no value.
+/// Runs `work` on a thread with a large stack. What it may panic of ends there.
+fn with_stack<T: Send>(work: impl FnOnce() -> Result<T, String> + Send) -> Result<T, String> {
+    thread::scope(|scope| {
+        let builder = thread::Builder::new().name("cel".to_owned()).stack_size(STACK);
+        match builder.spawn_scoped(scope, work) {
+            Ok(thread) => thread.join().unwrap_or_else(|_| Err(PANICKED.to_owned())),
+            Err(error) => Err(format!("no thread for it: {error}")),
+        }
+    })
+}
+
+/// A fault of the parser's or the interpreter's: the expression has no value.
 const PANICKED: &str = "the evaluation failed";
 
 /// What tokens typically hold.
@@ -343,7 +357,7 @@ fn nesting(text: &str) -> Result<(), String> {
 /// Whether a value of type `of` can be what is wanted. A rule must be known to be true or false, as in Kubernetes; of the others
 /// Kubernetes compiles anything and fails later.
 fn expected(of: &Type, returns: Returns) -> Result<(), String> {
-    let text = |of: &Type| matches!(of, Type::String | Type::Dyn);
+    let text = |of: &Type| matches!(of, Type::String | Type::Dyn | Type::Any);
     match returns {
         Returns::Truth => match of {
             Type::Bool => Ok(()),
@@ -363,6 +377,30 @@ fn expected(of: &Type, returns: Returns) -> Result<(), String> {
     }
 }
 
+/// Whether this comes to a list that is Go's own (of a function, or of the user), of which kube-apiserver says that it is no list
+/// of strings.
+fn is_list_of_go(expr: &IdedExpr) -> bool {
+    let of_user =
+        |expr, first: &str| path(expr, "user").is_some_and(|path| path.first().is_some_and(|at| at == first));
+    match &expr.expr {
+        Expr::Select(_) => of_user(expr, "groups") || of_user(expr, "extra"),
+        Expr::Call(call) => match call.func_name.as_str() {
+            "split" | "findAll" | "validate" | "getQuery" => call.target.is_some(),
+            operators::CONDITIONAL => call.args.iter().skip(1).any(is_list_of_go),
+            operators::INDEX | operators::OPT_INDEX => call
+                .args
+                .first()
+                .is_some_and(|of| of_user(of, "extra") || (!of_user(of, "groups") && is_list_of_go(of))),
+            "dyn" => call.args.iter().any(is_list_of_go),
+            "or" | "orValue" | "value" => {
+                call.target.iter().map(AsRef::as_ref).chain(&call.args).any(is_list_of_go)
+            }
+            _ => false,
+        },
+        _ => false,
+    }
+}
+
 /// One line, with the place if there is one.
 fn at(place: Option<(isize, isize)>, what: &str) -> String {
     let what = what.split_whitespace().collect::<Vec<_>>().join(" ");
@@ -371,6 +409,15 @@ fn at(place: Option<(isize, isize)>, what: &str) -> String {
         Some((line, column)) => format!("line {line}, column {column}: {what}"),
         None => what,
     }
+}
+
+/// The parser's words without what is of use to nobody.
+fn plainly(message: &str) -> String {
+    if message.contains("Recursion limit") {
+        return "nested too deeply".to_owned();
+    }
+    let short = message.split(" expecting {").next().unwrap_or(message);
+    short.trim_start_matches("Syntax error: ").trim_end_matches(',').to_owned()
 }
 
 /// Line and column, from 1, of an offset in characters.

@@ -2,7 +2,7 @@
 
 use cel::common::ast::{
     CallExpr, ComprehensionExpr, EntryExpr, Expr, IdedEntryExpr, IdedExpr, ListExpr, LiteralValue,
-    MapEntryExpr, MapExpr, operators,
+    MapEntryExpr, MapExpr, SelectExpr, operators,
 };
 
 /// The accumulator of a comprehension; no expression can name it.
@@ -38,6 +38,10 @@ pub(super) fn call(name: &str, args: Vec<IdedExpr>) -> IdedExpr {
 
 pub(super) fn method(target: IdedExpr, name: &str, args: Vec<IdedExpr>) -> IdedExpr {
     node(Expr::Call(CallExpr { func_name: name.to_owned(), target: Some(Box::new(target)), args }))
+}
+
+pub(super) fn select(operand: IdedExpr, field: &str) -> IdedExpr {
+    node(Expr::Select(SelectExpr { operand: Box::new(operand), field: field.to_owned(), test: false }))
 }
 
 pub(super) fn list(elements: Vec<IdedExpr>, optional_indices: Vec<usize>) -> IdedExpr {
@@ -113,4 +117,26 @@ fn comprehension(
         loop_step,
         result,
     })))
+}
+
+/// How many levels the interpreter goes down.
+pub(super) fn depth(expr: &IdedExpr) -> usize {
+    let below: Vec<&IdedExpr> = match &expr.expr {
+        Expr::Call(call) => call.target.iter().map(AsRef::as_ref).chain(&call.args).collect(),
+        Expr::Select(select) => vec![&select.operand],
+        Expr::List(list) => list.elements.iter().collect(),
+        Expr::Map(map) => map.entries.iter().flat_map(members).collect(),
+        Expr::Comprehension(all) => {
+            vec![&all.iter_range, &all.accu_init, &all.loop_cond, &all.loop_step, &all.result]
+        }
+        _ => Vec::new(),
+    };
+    1 + below.into_iter().map(depth).max().unwrap_or(0)
+}
+
+fn members(entry: &IdedEntryExpr) -> Vec<&IdedExpr> {
+    match &entry.expr {
+        EntryExpr::MapEntry(entry) => vec![&entry.key, &entry.value],
+        EntryExpr::StructField(field) => vec![&field.value],
+    }
 }

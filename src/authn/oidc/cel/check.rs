@@ -10,11 +10,13 @@ mod rounds;
 use super::{
     Scope, build,
     declared::{self, USER, user_field},
+    library::format,
     runtime,
     types::{Type, Unifier},
     unescape,
 };
 use cel::common::ast::{CallExpr, EntryExpr, Expr, IdedExpr, ListExpr, LiteralValue, MapExpr, operators};
+use std::collections::HashMap;
 
 /// What is wrong, and the number of the node where.
 #[derive(Debug)]
@@ -26,8 +28,12 @@ pub(super) struct Refusal {
 /// An expression for the interpreter, and its type.
 type Made = (IdedExpr, Type);
 
-/// How deep expressions may hold one another, so that no evaluation needs more stack than a worker has.
-const DEPTH: usize = 48;
+/// What begins the names of functions, of which some are not declared here.
+const NAMESPACES: [&str; 11] =
+    ["authorizer", "base64", "cel", "format", "ip", "lists", "math", "optional", "regex", "sets", "strings"];
+
+/// How deep expressions may hold one another; see [`super::SHALLOW`].
+const DEPTH: usize = 64;
 
 /// Checks `expr` and writes it anew.
 pub(super) fn check(expr: &IdedExpr, scope: Scope) -> Result<Made, Refusal> {
@@ -39,9 +45,15 @@ pub(super) fn check(expr: &IdedExpr, scope: Scope) -> Result<Made, Refusal> {
         depth: 0,
         in_format: false,
         alike: Vec::new(),
+        members: HashMap::new(),
+        formatted: Vec::new(),
     };
     let (made, of) = checker.any(expr)?;
     checker.members_are_alike()?;
+    checker.formats_fit()?;
+    if build::depth(&made) > DEPTH {
+        return refuse(expr.id, format!("nested deeper than {DEPTH} levels"));
+    }
     Ok((made, checker.types.settled(&of)))
 }
 
@@ -57,6 +69,10 @@ struct Checker {
     in_format: bool,
     /// Members that must be of one type when all is known.
     alike: Vec<(u64, Vec<Type>)>,
+    /// Of the lists within a call of `format`.
+    members: HashMap<u64, Vec<Type>>,
+    /// What is put into a text that is known, with its clause.
+    formatted: Vec<(u64, char, Type)>,
 }
 
 impl Checker {
@@ -104,20 +120,31 @@ impl Checker {
             return Ok(var);
         }
         match absolute.unwrap_or(name) {
-            plain if plain == root => {
-                refuse(at, format!("{root} is no value of its own, only its fields are: {root}.name"))
-            }
+            plain if plain == root => refuse(
+                at,
+                format!(
+                    "{root} is no value of its own, only its fields are, and has({root}.name) says what it has"
+                ),
+            ),
             "bool" | "bytes" | "double" | "int" | "list" | "map" | "null_type" | "string" | "type"
             | "uint" => Ok((build::ident(name), Type::Kind)),
             plain => refuse(at, format!("undeclared reference to '{plain}'; only {root} is known here")),
         }
     }
 
+    /// The name of a type that has dots in it.
+    fn type_name(&self, operand: &IdedExpr, field: &str) -> Option<IdedExpr> {
+        let name = format!("{}.{field}", dotted(operand)?);
+        let root = name.split('.').next().unwrap_or_default();
+        (runtime::TYPES.contains(&name.as_str()) && self.var(root).is_none())
+            .then(|| build::select(operand.clone(), field))
+    }
+
     /// What something is taken out of: only there may `claims` or `user` stand for itself, and then the last is true.
     fn operand(&mut self, expr: &IdedExpr) -> Result<(IdedExpr, Type, bool), Refusal> {
         if self.is_root(expr) {
             let of = match self.scope {
-                Scope::Claims => Type::map(Type::String, Type::Dyn),
+                Scope::Claims => Type::map(Type::String, Type::Any),
                 Scope::User => USER,
             };
             return Ok((build::ident(self.scope.variable()), of, true));
@@ -129,9 +156,12 @@ impl Checker {
     // --- members ---
 
     fn select(&mut self, at: u64, operand: &IdedExpr, field: &str, optional: bool) -> Result<Made, Refusal> {
+        if let (false, Some(of)) = (optional, self.type_name(operand, field)) {
+            return Ok((of, Type::Kind));
+        }
         let (made, key, of, optional) = self.selected(at, operand, field, optional)?;
         Ok(if optional {
-            (build::call(operators::OPT_SELECT, vec![made, key]), Type::optional(of))
+            (build::call("@optional", vec![made, key]), Type::optional(of))
         } else {
             (build::call(operators::INDEX, vec![made, key]), of)
         })
@@ -158,7 +188,7 @@ impl Checker {
                     );
                 }
             },
-            Type::Dyn => Type::Dyn,
+            Type::Dyn | Type::Any => Type::Dyn,
             Type::Param(_) => {
                 self.types.assign(&Type::Dyn, &of);
                 Type::Dyn
@@ -197,6 +227,8 @@ impl Checker {
             (_, true) => build::call("@claim", vec![index]),
             (_, false) => build::call("@key", vec![index]),
         };
+        // Of an optional value a part is optional too.
+        let name = if matches!(result, Type::Optional(_)) { "@optional" } else { name };
         Ok((build::call(name, vec![made, index]), result))
     }
 
@@ -221,14 +253,15 @@ impl Checker {
             if list.optional_indices.contains(&place) {
                 of = self.optional_member(element.id, &of)?;
             }
-            let Some(common) = self.types.join(joined.as_ref(), &of) else {
-                return refuse(element.id, self.mismatch(joined.as_ref(), &of));
-            };
-            joined = Some(common);
+            joined = Some(self.types.join(joined.as_ref(), &of));
             made.push(element_made);
             members.push(of);
         }
-        self.note_alike(at, members);
+        if self.in_format {
+            self.members.insert(at, members);
+        } else {
+            self.note_alike(at, members);
+        }
         let of = joined.unwrap_or_else(|| self.types.fresh());
         Ok((build::list(made, list.optional_indices.clone()), Type::list(of)))
     }
@@ -242,19 +275,16 @@ impl Checker {
                 return refuse(at, "messages cannot be made here");
             };
             let (key, of) = self.any(&entry.key)?;
-            let Some(common) = self.types.join(key_type.as_ref(), &of) else {
-                return refuse(entry.key.id, self.mismatch(key_type.as_ref(), &of));
-            };
-            key_type = Some(common);
+            if matches!(self.types.resolved(&of), Type::Double | Type::Null | Type::List(_) | Type::Map(..)) {
+                return refuse(entry.key.id, format!("'{of}' cannot be a key here"));
+            }
+            key_type = Some(self.types.join(key_type.as_ref(), &of));
             keys.push(of);
             let (value, mut of) = self.any(&entry.value)?;
             if entry.optional {
                 of = self.optional_member(entry.value.id, &of)?;
             }
-            let Some(common) = self.types.join(value_type.as_ref(), &of) else {
-                return refuse(entry.value.id, self.mismatch(value_type.as_ref(), &of));
-            };
-            value_type = Some(common);
+            value_type = Some(self.types.join(value_type.as_ref(), &of));
             values.push(of);
             made.push((key, value, entry.optional));
         }
@@ -269,7 +299,7 @@ impl Checker {
     fn optional_member(&self, at: u64, of: &Type) -> Result<Type, Refusal> {
         match self.types.resolved(of).unwrapped() {
             (held, true) => Ok(held),
-            (Type::Dyn, _) => Ok(Type::Dyn),
+            (of @ (Type::Dyn | Type::Any), _) => Ok(of),
             (other, _) => refuse(at, format!("expected an optional value, found '{other}'")),
         }
     }
@@ -298,6 +328,35 @@ impl Checker {
         Ok(())
     }
 
+    /// The clauses of a literal text, for the members of a literal list.
+    fn note_format(&mut self, at: u64, text: &IdedExpr, args: &[IdedExpr]) -> Result<(), Refusal> {
+        let Expr::Literal(LiteralValue::String(text)) = &text.expr else { return Ok(()) };
+        let clauses = format::clauses(text.inner()).map_err(|what| Refusal { at, what })?;
+        let [values @ IdedExpr { expr: Expr::List(list), .. }] = args else { return Ok(()) };
+        let (wanted, given) = (clauses.len(), list.elements.len());
+        if wanted != given {
+            return refuse(at, format!("format has {wanted} clauses for {given} values"));
+        }
+        let members = self.members.remove(&values.id).unwrap_or_default();
+        for ((clause, element), of) in clauses.into_iter().zip(&list.elements).zip(members) {
+            self.formatted.push((element.id, clause, of));
+        }
+        Ok(())
+    }
+
+    fn formats_fit(&self) -> Result<(), Refusal> {
+        for (at, clause, of) in &self.formatted {
+            let of = self.types.settled(of);
+            if !format::takes(*clause, &of) {
+                return refuse(
+                    *at,
+                    format!("%{clause} does not take '{of}' here; write dyn(…), string(…) or int(…)"),
+                );
+            }
+        }
+        Ok(())
+    }
+
     // --- calls ---
 
     fn call(&mut self, at: u64, call: &CallExpr) -> Result<Made, Refusal> {
@@ -318,7 +377,6 @@ impl Checker {
                 [arg] => self.has(at, arg),
                 _ => refuse(at, "has() takes one field selection"),
             },
-            (None, "size") | (Some(_), "size") => self.size(at, call),
             (Some(target), _) => match self.namespaced(target, name) {
                 Some(full) => self.function(at, &full, &call.args),
                 None => self.method(at, target, name, &call.args),
@@ -335,24 +393,9 @@ impl Checker {
     }
 
     fn within(&mut self, at: u64, call: &CallExpr) -> Result<Made, Refusal> {
-        let [item, container] = two(at, &call.args)?;
-        let (made, of) = self.any(item)?;
-        let (container, container_type, root) = self.operand(container)?;
-        let result = self.resolve(at, operators::IN, false, &[of, container_type])?;
-        let made = if root { build::call("@claim", vec![made]) } else { made };
-        Ok((build::call("@within", vec![made, container]), result))
-    }
-
-    fn size(&mut self, at: u64, call: &CallExpr) -> Result<Made, Refusal> {
-        let (Some(arg), true) = (
-            call.target.as_deref().or(call.args.first()),
-            call.args.len() <= usize::from(call.target.is_none()),
-        ) else {
-            return refuse(at, "size takes one value");
-        };
-        let (made, of, _) = self.operand(arg)?;
-        let result = self.resolve(at, "size", false, &[of])?;
-        Ok((build::call("size", vec![made]), result))
+        let (made, types) = self.args(&call.args)?;
+        let result = self.resolve(at, operators::IN, false, &types)?;
+        Ok((build::call("@within", made), result))
     }
 
     fn function(&mut self, at: u64, name: &str, args: &[IdedExpr]) -> Result<Made, Refusal> {
@@ -362,7 +405,10 @@ impl Checker {
         let made = match name {
             operators::ADD => build::call("@add", made),
             "string" => build::call("string", vec![build::call("@text", made)]),
-            _ if runtime::is_ours(name) => build::call(&format!("@{name}"), made),
+            "optional.ofNonZeroValue" if matches!(types[..], [Type::Dyn | Type::Any | Type::Param(_)]) => {
+                build::call(name, vec![build::call("@zero", made)])
+            }
+            _ if runtime::is_ours(name, args.len()) => build::call(&format!("@{name}"), made),
             _ => build::call(name, made),
         };
         self.constants(at, name, args, &made)?;
@@ -373,14 +419,23 @@ impl Checker {
         if let Some(made) = self.macros(at, target, name, args)? {
             return Ok(made);
         }
+        if let Expr::Ident(space) = &target.expr
+            && self.var(space).is_none()
+            && NAMESPACES.contains(&space.as_str())
+        {
+            return refuse(at, format!("undeclared reference to '{space}.{name}'"));
+        }
         let (target_made, target_type) = self.any(target)?;
         let was_in_format = self.in_format;
         self.in_format |= name == "format";
         let (mut made, types) = self.args(args)?;
         self.in_format = was_in_format;
+        if name == "format" {
+            self.note_format(at, target, args)?;
+        }
         let types: Vec<Type> = [target_type].into_iter().chain(types).collect();
         let result = self.resolve(at, name, true, &types)?;
-        let made = if runtime::is_ours(name) {
+        let made = if runtime::is_ours(name, args.len() + 1) {
             made.insert(0, target_made);
             build::call(&format!("@{name}"), made)
         } else {
@@ -437,14 +492,11 @@ impl Checker {
 
     /// Literals that can only fail are refused before.
     fn constants(&self, at: u64, name: &str, args: &[IdedExpr], made: &IdedExpr) -> Result<(), Refusal> {
-        let texts = |args: &[IdedExpr]| {
-            let literal = |arg: &IdedExpr| matches!(&arg.expr, Expr::Literal(LiteralValue::String(_)));
-            args.iter().all(literal)
-        };
         match (name, args) {
-            ("duration" | "timestamp", [_]) if texts(args) => {
-                runtime::constant(made).map_err(|()| Refusal { at, what: format!("not a {name}") })
-            }
+            (
+                "bool" | "bytes" | "double" | "duration" | "int" | "string" | "timestamp" | "uint",
+                [IdedExpr { expr: Expr::Literal(_), .. }],
+            ) => runtime::constant(made).map_err(|()| Refusal { at, what: format!("not a {name}") }),
             ("matches" | "find" | "findAll", [_, pattern, ..]) => match &pattern.expr {
                 Expr::Literal(LiteralValue::String(pattern)) => {
                     let read = super::regex::compile(pattern.inner());
@@ -479,6 +531,15 @@ fn literal_type(value: &LiteralValue) -> Type {
 /// The keys of a literal are what they are; only those of claims and extra are looked up unescaped.
 fn is_map_literal(operand: &IdedExpr) -> bool {
     matches!(operand.expr, Expr::Map(_))
+}
+
+/// `a.b` as it is written.
+fn dotted(expr: &IdedExpr) -> Option<String> {
+    match &expr.expr {
+        Expr::Ident(name) => Some(name.clone()),
+        Expr::Select(select) => Some(format!("{}.{}", dotted(&select.operand)?, select.field)),
+        _ => None,
+    }
 }
 
 fn two(at: u64, args: &[IdedExpr]) -> Result<[&IdedExpr; 2], Refusal> {

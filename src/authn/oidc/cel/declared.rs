@@ -104,7 +104,7 @@ const DECLARED: &[(&str, &str)] = &[
     ("int", "(@number) int; (duration) int; (string) int; (timestamp) int"),
     (
         "string",
-        "(string) string; (bool) string; (bytes) string; (@number) string; (duration) string; (timestamp) string; \
+        "(string) string; (bool) string; (bytes) string; (@number) string; (duration) string; \
          (net.IP) string; (net.CIDR) string",
     ),
     ("timestamp", "(timestamp) timestamp; (int) timestamp; (string) timestamp"),
@@ -291,6 +291,12 @@ fn highest(of: &Type) -> u32 {
         Type::Map(key, value) => highest(key).max(highest(value)),
         _ => 0,
     }
+}
+
+/// Every way to call every function.
+#[cfg(test)]
+pub(super) fn all() -> impl Iterator<Item = (&'static str, &'static Signature)> {
+    FUNCTIONS.iter().flat_map(|(name, ways)| ways.iter().map(|way| (*name, way)))
 }
 
 #[cfg(test)]

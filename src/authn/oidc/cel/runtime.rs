@@ -10,8 +10,8 @@ use cel::{
     common::{
         ast::IdedExpr,
         types::{
-            CelBool, CelDouble, CelInt, CelList, CelMap, CelMapKey, CelOptional, CelString, DYN_TYPE,
-            LIST_TYPE, Type,
+            CelBool, CelDouble, CelDuration, CelInt, CelList, CelMap, CelMapKey, CelOptional, CelString,
+            DURATION_TYPE, DYN_TYPE, LIST_TYPE, TIMESTAMP_TYPE, Type,
         },
         value::{CowVal, Val},
     },
@@ -43,10 +43,21 @@ pub(super) type Args<'b, 'v> = Vec<CowVal<'b, 'v>>;
 pub(super) static ENV: LazyLock<Result<Arc<Env>, String>> =
     LazyLock::new(|| env().map(Arc::new).map_err(|clash| clash.to_string()));
 
-/// Functions that the interpreter has too, but not as Kubernetes has them or not bounded; they are called `@name`.
-pub(super) fn is_ours(name: &str) -> bool {
-    matches!(name, "matches" | "replace" | "join" | "distinct" | "lists.range")
+/// Functions that the interpreter has too, but not as Kubernetes has them or not bounded; they are called `@name`. `args` counts
+/// what a method is called on.
+pub(super) fn is_ours(name: &str, args: usize) -> bool {
+    match name {
+        "indexOf" | "lastIndexOf" => args == 3,
+        _ => matches!(
+            name,
+            "matches" | "replace" | "join" | "format" | "distinct" | "lists.range" | "timestamp"
+        ),
+    }
 }
+
+/// Types whose names have dots.
+pub(super) const TYPES: [&str; 5] =
+    ["google.protobuf.Duration", "google.protobuf.Timestamp", "net.IP", "net.CIDR", "kubernetes.URL"];
 
 fn env() -> Result<Env, cel::DeclarationError> {
     let mut env = Env::default().with_stdlib();
@@ -64,8 +75,15 @@ fn env() -> Result<Env, cel::DeclarationError> {
     env.add_overload("@within", "@within", any(2), within)?;
     env.add_overload("@add", "@add", any(2), add)?;
     env.add_overload("@text", "@text", any(1), text)?;
+    env.add_overload("@zero", "@zero", any(1), zero)?;
+    env.add_overload("@optional", "@optional", any(2), optional)?;
+    env.add_overload("@timestamp", "@timestamp", any(1), timestamp)?;
     env.add_overload("@merged", "@merged", vec![LIST_TYPE], merged)?;
     env.add_overload("@paired", "@paired", vec![LIST_TYPE], paired)?;
+    env.add_overload("int", "duration_to_int64", vec![DURATION_TYPE], nanoseconds)?;
+    for name in ["net.IP", "net.CIDR", "kubernetes.URL"] {
+        env.add_type(named(name))?;
+    }
     library::extend(&mut env)?;
     Ok(env)
 }
@@ -262,11 +280,29 @@ fn within<'b, 'v>(args: Args<'b, 'v>) -> Outcome<'b, 'v> {
     if let Some(list) = as_list(container.as_ref()) {
         spend(list.len() / 16)?;
     }
-    match container.as_container() {
-        Some(of) => {
-            made_bool(of.contains(item.as_ref()).map_err(|_| no_overload("in", &[item, container.clone()]))?)
+    match container.as_container().map(|of| of.contains(item.as_ref())) {
+        Some(Ok(held)) => made_bool(held),
+        _ => Err(no_overload("in", &[item, container])),
+    }
+}
+
+/// `a.?b` and `a[?b]`, and what is selected out of an optional value: nothing where there is no such key or index, or where
+/// there can be none. A list still takes only numbers, and a map only what can be a key.
+fn optional<'b, 'v>(args: Args<'b, 'v>) -> Outcome<'b, 'v> {
+    let [of, key] = exactly("_?._", args)?;
+    let mut held = of.as_ref();
+    while let Some(optional) = held.downcast_ref::<CelOptional<'v>>() {
+        match optional.option() {
+            Some(inner) => held = inner,
+            None => return Ok(CowVal::owned(CelOptional::none())),
         }
-        None => Err(no_overload("in", &[item, container])),
+    }
+    let none = || Ok(CowVal::owned(CelOptional::none()));
+    let Some(indexer) = held.as_indexer() else { return none() };
+    match indexer.get(key.as_ref()) {
+        Ok(found) => Ok(CowVal::owned(CelOptional::of(found.into_owned()))),
+        Err(ExecutionError::NoSuchKey(_) | ExecutionError::IndexOutOfBounds(_)) => none(),
+        Err(_) => Err(no_overload("_?._", &[of, key])),
     }
 }
 
@@ -292,12 +328,49 @@ fn add<'b, 'v>(args: Args<'b, 'v>) -> Outcome<'b, 'v> {
     }
 }
 
-/// Numbers as Go writes them; everything else is left to `string`.
+/// Numbers as Go writes them; everything else is left to `string`. Not a time: its offset is lost, which Kubernetes would show.
 fn text<'b, 'v>(args: Args<'b, 'v>) -> Outcome<'b, 'v> {
     let [value] = exactly("string", args)?;
+    if value.get_type() == &TIMESTAMP_TYPE {
+        return Err(no_overload("string", &[value]));
+    }
     match value.downcast_ref::<CelDouble>() {
         Some(number) => made_text("string", library::shown(*number.inner())),
         None => Ok(value),
+    }
+}
+
+/// Whether an empty list or map is a zero value is not the same of a claim as of one made here.
+fn zero<'b, 'v>(args: Args<'b, 'v>) -> Outcome<'b, 'v> {
+    let [value] = exactly("optional.ofNonZeroValue", args)?;
+    let size =
+        value.as_sizer().filter(|_| as_text(value.as_ref()).is_none()).map(|sizer| *sizer.size().inner());
+    if size == Some(0) {
+        return Err(failed("optional.ofNonZeroValue", "an empty list or map"));
+    }
+    Ok(value)
+}
+
+/// The interpreter takes more forms of a time than RFC 3339 has.
+fn timestamp<'b, 'v>(args: Args<'b, 'v>) -> Outcome<'b, 'v> {
+    if let [time] = args.as_slice()
+        && let Some(text) = as_text(time.as_ref())
+        && !library::is_time(text)
+    {
+        return Err(failed("timestamp", "not a time"));
+    }
+    let env = ENV.as_ref().map_err(|clash| failed("timestamp", clash))?;
+    match env.find_overload("timestamp", &args) {
+        Some(made) => made(args),
+        None => Err(no_overload("timestamp", &args)),
+    }
+}
+
+fn nanoseconds<'b, 'v>(args: Args<'b, 'v>) -> Outcome<'b, 'v> {
+    let [duration] = exactly("int", args)?;
+    match duration.downcast_ref::<CelDuration>().and_then(|duration| duration.inner().num_nanoseconds()) {
+        Some(nanoseconds) => made_int(nanoseconds),
+        None => Err(no_overload("int", &[duration])),
     }
 }
 

@@ -7,6 +7,8 @@ use std::{collections::HashMap, fmt};
 pub(super) enum Type {
     /// Known only when evaluated.
     Dyn,
+    /// The same, of a claim; but nothing can go through it until `dyn()` says so.
+    Any,
     Null,
     Bool,
     Int,
@@ -87,8 +89,8 @@ impl Type {
 
     fn says_no_more_than(&self, other: &Self) -> bool {
         match (self, other) {
-            (Self::Dyn | Self::Param(_), _) => true,
-            (_, Self::Dyn | Self::Param(_)) => false,
+            (Self::Dyn | Self::Any | Self::Param(_), _) => true,
+            (_, Self::Dyn | Self::Any | Self::Param(_)) => false,
             (Self::List(a), Self::List(b)) | (Self::Optional(a), Self::Optional(b)) => a.says_no_more_than(b),
             (Self::Map(ak, av), Self::Map(bk, bv)) => ak.says_no_more_than(bk) && av.says_no_more_than(bv),
             _ => self == other,
@@ -100,6 +102,7 @@ impl fmt::Display for Type {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         f.write_str(match self {
             Self::Dyn | Self::Param(_) => "dyn",
+            Self::Any => "any",
             Self::Null => "null",
             Self::Bool => "bool",
             Self::Int => "int",
@@ -163,11 +166,12 @@ impl Unifier {
         self.assign_all([(from, to)])
     }
 
-    /// The one type of the members of a list or map; None: they have none in common.
-    pub(super) fn join(&mut self, before: Option<&Type>, member: &Type) -> Option<Type> {
+    /// What the members of a list or map have in common so far.
+    pub(super) fn join(&mut self, before: Option<&Type>, member: &Type) -> Type {
         match before {
-            None => Some(member.clone()),
-            Some(before) => self.assign(before, member).then(|| Type::most_general(before, member)),
+            None => member.clone(),
+            Some(before) if self.assign(before, member) => Type::most_general(before, member),
+            Some(_) => Type::Dyn,
         }
     }
 
@@ -185,7 +189,7 @@ impl Unifier {
             return self.stands_for(to, *param);
         }
         match (from, to) {
-            (Type::Dyn, _) | (_, Type::Dyn) => true,
+            (Type::Dyn | Type::Any, _) | (_, Type::Dyn | Type::Any) => true,
             (Type::Null, other) | (other, Type::Null) => {
                 matches!(
                     other,

@@ -93,6 +93,12 @@ impl Checker {
                 self.types.assign(&Type::Dyn, &of);
                 vec![Type::Dyn, Type::Dyn]
             }
+            Type::Any => {
+                return refuse(
+                    at,
+                    "what a claim holds is not known here; write dyn(…) around it to go through it",
+                );
+            }
             other => return refuse(at, format!("'{other}' is no list or map to go through")),
         };
         let name = self.name();
@@ -132,7 +138,7 @@ impl Checker {
         let (made, of) = self.any(each)?;
         if entries {
             let of = self.types.resolved(&of);
-            if !matches!(of, Type::Map(..) | Type::Dyn) {
+            if !matches!(of, Type::Map(..) | Type::Dyn | Type::Any) {
                 return refuse(each.id, format!("expected a map, found '{of}'"));
             }
             return Ok((build::call("@merged", vec![build::collect(range, &round.name, test, made)]), of));

@@ -3,7 +3,7 @@
 use super::super::{
     regex,
     runtime::{
-        Args, Outcome, as_int, as_list, as_text, exactly, failed, made_bool, made_text, made_texts,
+        Args, Outcome, as_int, as_list, as_text, exactly, failed, made_bool, made_int, made_text, made_texts,
         no_overload,
     },
 };
@@ -23,6 +23,13 @@ pub(super) fn extend(env: &mut Env) -> Result<(), DeclarationError> {
         "@replace_some",
         vec![STRING_TYPE, STRING_TYPE, STRING_TYPE, INT_TYPE],
         replace,
+    )?;
+    env.add_overload("@indexOf", "@index_of", vec![STRING_TYPE, STRING_TYPE, INT_TYPE], index_of)?;
+    env.add_overload(
+        "@lastIndexOf",
+        "@last_index_of",
+        vec![STRING_TYPE, STRING_TYPE, INT_TYPE],
+        last_index_of,
     )?;
     env.add_overload("@join", "@join", vec![DYN_TYPE], join)?;
     env.add_overload("@join", "@join_with", vec![DYN_TYPE, STRING_TYPE], join)
@@ -47,6 +54,26 @@ pub(in super::super) fn shown(number: f64) -> String {
         }
         _ => number.to_string(),
     }
+}
+
+/// `2026-01-02T03:04:05.678Z` and the like, no leap second.
+pub(in super::super) fn is_time(text: &str) -> bool {
+    let zone = |zone: &[u8]| match zone {
+        b"Z" => true,
+        [b'+' | b'-', h1, h2, b':', m1, m2] => [h1, h2, m1, m2].into_iter().all(u8::is_ascii_digit),
+        _ => false,
+    };
+    let Some((plain, rest)) = text.as_bytes().split_at_checked("2026-01-02T03:04:05".len()) else {
+        return false;
+    };
+    let fits = |(byte, shape): (&u8, u8)| if shape == b'0' { byte.is_ascii_digit() } else { *byte == shape };
+    let is_plain =
+        plain.iter().zip(*b"0000-00-00T00:00:00").all(fits) && !text.get(17..19).is_some_and(|s| s > "59");
+    let fraction = match rest {
+        [b'.', digits @ ..] => digits.iter().take_while(|byte| byte.is_ascii_digit()).count() + 1,
+        _ => 0,
+    };
+    is_plain && fraction != 1 && zone(rest.get(fraction..).unwrap_or_default())
 }
 
 fn matches<'b, 'v>(args: Args<'b, 'v>) -> Outcome<'b, 'v> {
@@ -84,6 +111,39 @@ fn find_all<'b, 'v>(args: Args<'b, 'v>) -> Outcome<'b, 'v> {
         ),
         _ => Err(no_overload("findAll", &args)),
     }
+}
+
+/// From a place on, in characters; after the end there is nothing.
+fn index_of<'b, 'v>(args: Args<'b, 'v>) -> Outcome<'b, 'v> {
+    let (text, part, from) = placed("indexOf", &args)?;
+    if from > text.len() || (from == text.len() && !part.is_empty()) {
+        return made_int(if part.is_empty() { len(text.len()) } else { -1 });
+    }
+    let found = (from..=text.len()).find(|at| text.get(*at..).is_some_and(|rest| rest.starts_with(&part)));
+    made_int(found.map_or(-1, len))
+}
+
+fn last_index_of<'b, 'v>(args: Args<'b, 'v>) -> Outcome<'b, 'v> {
+    let (text, part, from) = placed("lastIndexOf", &args)?;
+    if from >= text.len() {
+        return made_int(if part.is_empty() { len(text.len()) } else { -1 });
+    }
+    let found = (0..=from).rev().find(|at| text.get(*at..).is_some_and(|rest| rest.starts_with(&part)));
+    made_int(found.map_or(-1, len))
+}
+
+fn len(place: usize) -> i64 {
+    i64::try_from(place).unwrap_or(i64::MAX)
+}
+
+/// The characters of the text and of the part looked for, and the place to begin at.
+fn placed(function: &str, args: &Args<'_, '_>) -> Result<(Vec<char>, Vec<char>, usize), cel::ExecutionError> {
+    let given: Vec<&str> = args.iter().take(2).filter_map(|arg| as_text(arg.as_ref())).collect();
+    let ([text, part], Some(from)) = (&given[..], args.get(2).and_then(|from| as_int(from.as_ref()))) else {
+        return Err(no_overload(function, args));
+    };
+    let from = usize::try_from(from).map_err(|_| failed(function, "the index is negative"))?;
+    Ok((text.chars().collect(), part.chars().collect(), from))
 }
 
 /// All of them, or the first few; a negative number means all.

@@ -109,6 +109,10 @@ fn read(text: &str) -> Option<Url> {
     if text.is_empty() || text.bytes().any(|c| c < b' ' || c == 0x7f) {
         return None;
     }
+    if text == "*" {
+        let (scheme, host, query) = Default::default();
+        return Some(Url { scheme, host, path: text.to_owned(), query, whole: text.to_owned() });
+    }
     let (before, fragment) = text.split_once('#').unwrap_or((text, ""));
     unescaped(fragment, false)?;
     let (scheme, rest) = split_scheme(before)?;
