@@ -66,6 +66,8 @@ pub(in crate::authn) struct Expression {
     depth: usize,
     /// The paths selected out of the variable, as `["a", "b"]` for `claims.a.b`; with each, those it goes through.
     selected: Vec<Vec<String>>,
+    /// A list that it comes to is no list of strings to kube-apiserver.
+    is_list_of_go: bool,
 }
 
 /// The variable's value, converted once for all expressions over it.
@@ -190,12 +192,16 @@ impl Expression {
             at(start.map(|start| place(text, start)), &refusal.what)
         })?;
         expected(&of, returns)?;
-        if returns == Returns::Texts && is_list_of_go(parsed) {
-            return Err("kube-apiserver does not take the list of such a function as it is; write .map(x, x) behind it".to_owned());
-        }
         let mut selected = Vec::new();
         paths(parsed, scope.variable(), &mut selected);
-        Ok(Self { text: text.to_owned(), scope, depth: build::depth(&made), program: made, selected })
+        Ok(Self {
+            text: text.to_owned(),
+            scope,
+            depth: build::depth(&made),
+            program: made,
+            selected,
+            is_list_of_go: is_list_of_go(parsed),
+        })
     }
 
     /// Whether the expression selects `claims.email` (path `["email"]`) and the like: with a dot, by itself, in `has()` or on the
@@ -224,6 +230,11 @@ impl Expression {
             let mut texts = Vec::new();
             if let Some(text) = runtime::as_text(came) {
                 texts.push(text.to_owned());
+            } else if self.is_list_of_go && runtime::as_list(came).is_some() {
+                return Err(
+                    "kube-apiserver takes no list that such a function made; write .map(x, x) after it"
+                        .to_owned(),
+                );
             } else if let Some(list) = runtime::as_list(came) {
                 for item in list {
                     match runtime::as_text(item.as_ref()) {

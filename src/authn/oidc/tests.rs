@@ -458,7 +458,7 @@ async fn expressions_that_do_not_end_are_not_waited_for() {
 async fn a_slow_expression_holds_up_nobody_else() {
     let slow = r#"
   claimValidationRules:
-  - {expression: "claims.?l.orValue([]).all(a, dyn(claims.l).all(b, dyn(claims.l).all(c, c != 'x')))"}
+  - {expression: "dyn(claims.?l.orValue([])).all(a, dyn(claims.l).all(b, dyn(claims.l).all(c, c != 'x')))"}
 "#;
     let fixture = Fixture::new(&format!("{}{}", LIVE.trim_end(), slow), &[]);
     let mut claims = of_b();

@@ -35,8 +35,7 @@ const STRICTER: &[(&str, usize)] = &[
 ];
 
 /// What only we take: words of its error, and how many files it concerns.
-const LAXER: &[(&str, usize)] =
-    &[("Object 'Kind' is missing in '---\n---", 1), ("cannot be range of a comprehension", 3)];
+const LAXER: &[(&str, usize)] = &[("Object 'Kind' is missing in '---\n---", 1)];
 
 /// Refused by both, but we do not get as far: the expression that its complaint depends on is none to us.
 const ELSEWHERE: usize = 2;
@@ -77,7 +76,7 @@ fn files_are_accepted_as_in_the_original() {
     assert!(wrong.is_empty(), "{} files\n{}", wrong.len(), wrong.join("\n"));
     let expected = |table: &[(&str, usize)]| table.iter().map(|(_, count)| *count).collect::<Vec<_>>();
     assert_eq!((stricter, laxer, elsewhere), (expected(STRICTER), expected(LAXER), ELSEWHERE));
-    assert_eq!((accepted, refused), (184, 282));
+    assert_eq!((accepted, refused), (184, 285));
 }
 
 /// Whether an error of ours is about this place, one within it or one that holds it.

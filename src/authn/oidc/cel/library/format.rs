@@ -37,12 +37,23 @@ pub(in super::super) fn clauses(text: &str) -> Result<Vec<char>, String> {
 
 /// Whether a clause may be given a value of that type. Of `any` it is not known: Kubernetes wants `dyn(…)` around it.
 pub(in super::super) fn takes(clause: char, of: &Type) -> bool {
-    match (clause, of) {
-        (_, Type::Dyn) | ('d' | 'b' | 'o' | 'x' | 'X', Type::Int | Type::Uint) => true,
-        ('s', Type::String | Type::Bool | Type::Bytes | Type::Int | Type::Uint | Type::Double) => true,
-        ('s', Type::Duration | Type::Kind | Type::Null) | ('b', Type::Bool) => true,
-        ('x' | 'X', Type::String | Type::Bytes) => true,
-        _ => false,
+    match clause {
+        _ if *of == Type::Dyn => true,
+        's' => matches!(
+            of,
+            Type::String
+                | Type::Bool
+                | Type::Bytes
+                | Type::Int
+                | Type::Uint
+                | Type::Double
+                | Type::Duration
+                | Type::Kind
+                | Type::Null
+        ),
+        'b' => matches!(of, Type::Int | Type::Uint | Type::Bool),
+        'x' | 'X' => matches!(of, Type::Int | Type::Uint | Type::String | Type::Bytes),
+        _ => matches!(of, Type::Int | Type::Uint),
     }
 }
 

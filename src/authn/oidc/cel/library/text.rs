@@ -68,7 +68,7 @@ pub(in super::super) fn is_time(text: &str) -> bool {
     };
     let fits = |(byte, shape): (&u8, u8)| if shape == b'0' { byte.is_ascii_digit() } else { *byte == shape };
     let is_plain =
-        plain.iter().zip(*b"0000-00-00T00:00:00").all(fits) && !text.get(17..19).is_some_and(|s| s > "59");
+        plain.iter().zip(*b"0000-00-00T00:00:00").all(fits) && text.get(17..19).is_some_and(|s| s <= "59");
     let fraction = match rest {
         [b'.', digits @ ..] => digits.iter().take_while(|byte| byte.is_ascii_digit()).count() + 1,
         _ => 0,
