@@ -386,7 +386,7 @@ impl Authn {
                 metrics.hit();
                 known
             }
-            Some(None) if self.shared.guard.allows(source) || self.is_answered(token) => {
+            Some(None) if self.is_known(token) || self.shared.guard.allows(source) => {
                 let _waits = metrics.miss();
                 let attempt = self.shared.guard.attempt(source);
                 let opinion = self.proven.get_or(token, self.judge(source, token, now)).await;
@@ -410,9 +410,9 @@ impl Authn {
         }
     }
 
-    /// Whether somebody who was asked a while ago has said whose token it is, so that it costs nothing.
-    fn is_answered(&self, token: &str) -> bool {
-        self.review.as_ref().is_some_and(|review| review.knows(token))
+    /// Whether the token was good when it was last judged: its holder need not suffer for a neighbour who guesses.
+    fn is_known(&self, token: &str) -> bool {
+        self.proven.knew(token) || self.review.as_ref().is_some_and(|review| review.knows(token))
     }
 
     /// What everyone says of a token that is in no file, and for how long that holds.
@@ -436,7 +436,7 @@ impl Authn {
             }
         }
         if let (None, Some(review)) = (&proven, &self.review) {
-            let allowed = || self.shared.guard.allows(source);
+            let allowed = || self.is_known(token) || self.shared.guard.allows(source);
             proven = tried.note(By::TokenReview, review.authenticate_while(token, allowed).await);
         }
         let opinion = match proven {

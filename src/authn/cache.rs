@@ -54,6 +54,11 @@ impl Cache {
         self.known(&self.digest(token)?)
     }
 
+    /// Whether `token` has proved somebody at the last look, however long ago. It may have to be judged again.
+    pub(super) fn knew(&self, token: &str) -> bool {
+        self.digest(token).is_some_and(|digest| self.accepted.peek(&digest).is_some())
+    }
+
     /// What is known of `token`, or what `judge` says, which is kept for the time it names (zero: not at all, though everybody who
     /// waits for this very judgement gets it), and never longer than the identity lasts.
     pub(super) async fn get_or<F>(&self, token: &str, judge: F) -> Opinion
@@ -71,6 +76,9 @@ impl Cache {
             Some(known) => known,
             None => {
                 let (opinion, time) = judge.await;
+                if !matches!(opinion, Ok(Some(_))) {
+                    self.accepted.remove(&digest);
+                }
                 self.keep(digest, &opinion, time);
                 opinion
             }

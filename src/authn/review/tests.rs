@@ -471,6 +471,27 @@ async fn who_hangs_up_has_failed_and_who_is_known_is_not_limited() {
 }
 
 #[tokio::test]
+async fn who_was_known_is_judged_again_whatever_the_neighbours_do() {
+    let mut hook = Hook::start(Config { cache_ttl: Duration::ZERO, ..config(webhook()) }).await;
+    let authn = alone(hook.review.clone());
+    let guess = request(&authn, "guess");
+    hook.asked().await.answer(json!({"authenticated": false}));
+    assert_eq!(guess.await.unwrap(), Err(false));
+    assert_eq!(request(&authn, "stranger").await.unwrap(), Err(true));
+    // Proven once, a while ago.
+    let user = User::new("bob", "", Vec::new(), Default::default()).unwrap();
+    let proven = Ok(Some(Authenticated::new(user, Method::Jwt, None)));
+    for (status, after) in [(yes("bob"), Ok(())), (json!({"authenticated": false}), Err(false))] {
+        authn.proven.keep(authn.proven.digest("bob").unwrap(), &proven, Duration::from_nanos(1));
+        let known = request(&authn, "bob");
+        hook.asked().await.answer(status);
+        assert_eq!(known.await.unwrap(), after);
+    }
+    assert_eq!(request(&authn, "bob").await.unwrap(), Err(true));
+    assert!(hook.is_quiet());
+}
+
+#[tokio::test]
 async fn who_has_failed_while_others_waited_begins_no_more_calls() {
     let mut hook = Hook::start(config(webhook())).await;
     let places = hook.review.places.clone().acquire_many_owned(CALLS as u32).await.unwrap();

@@ -85,9 +85,10 @@ pub(super) fn exists(range: IdedExpr, var: &str, test: IdedExpr) -> IdedExpr {
 /// append in place.
 pub(super) fn collect(range: IdedExpr, var: &str, test: Option<IdedExpr>, each: IdedExpr) -> IdedExpr {
     let append = |each| call(operators::ADD, vec![ident(RESULT), list(vec![each], Vec::new())]);
+    let kept = |each| call("@kept", vec![each]);
     let step = match test {
-        Some(test) => either(counted(test), append(each), ident(RESULT)),
-        None => append(counted(each)),
+        Some(test) => either(counted(test), append(kept(each)), ident(RESULT)),
+        None => append(kept(counted(each))),
     };
     let empty = list(Vec::new(), Vec::new());
     comprehension(range, var, RESULT, empty, truth(true), step, ident(RESULT))

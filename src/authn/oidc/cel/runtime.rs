@@ -67,6 +67,7 @@ fn env() -> Result<Env, cel::DeclarationError> {
     env.add_extension(extensions::lists)?;
     let any = |count: usize| (0..count).map(|_| DYN_TYPE).collect::<Vec<Type>>();
     env.add_overload("@step", "@step", any(0), step)?;
+    env.add_overload("@kept", "@kept", any(1), kept)?;
     env.add_overload("@elements", "@elements", any(1), elements)?;
     env.add_overload("@entries", "@entries", any(1), entries)?;
     env.add_overload("@key", "@key", any(1), key)?;
@@ -190,6 +191,26 @@ pub(super) fn made_int<'b, 'v>(value: i64) -> Outcome<'b, 'v> {
 fn step<'b, 'v>(_: Args<'b, 'v>) -> Outcome<'b, 'v> {
     spend(1)?;
     made_bool(true)
+}
+
+/// What a round leaves behind takes memory until the end, so it is counted by its size.
+fn kept<'b, 'v>(args: Args<'b, 'v>) -> Outcome<'b, 'v> {
+    let [value] = exactly("map", args)?;
+    spend(weight(value.as_ref()))?;
+    Ok(value)
+}
+
+/// About a sixteenth of the bytes.
+fn weight<'v>(value: &(dyn Val + 'v)) -> usize {
+    if let Some(text) = as_text(value) {
+        text.len() / 16
+    } else if let Some(list) = as_list(value) {
+        list.iter().map(|item| 1 + weight(item.as_ref())).sum()
+    } else if let Some(map) = value.downcast_ref::<CelMap<'v>>() {
+        map.inner().values().map(|value| 4 + weight(value.as_ref())).sum()
+    } else {
+        0
+    }
 }
 
 /// The keys of a map in their order, so that no result depends on chance.

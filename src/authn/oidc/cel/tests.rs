@@ -746,3 +746,23 @@ mod whatever {
         }
     }
 }
+
+#[test]
+fn what_rounds_leave_behind_is_bounded_by_its_size() {
+    let input = |tenant: usize, groups: usize| {
+        let groups: Vec<String> = (0..groups).map(|i| format!("g{i}")).collect();
+        let claims = json!({"tenant": "t".repeat(tenant), "groups": groups});
+        Input::claims(claims.as_object().unwrap())
+    };
+    for text in [
+        "claims.groups.map(g, claims.tenant + g)",
+        "claims.groups.map(g, claims.tenant != '', claims.tenant + g)",
+        "[claims.groups.transformMap(i, g, claims.tenant + g).size() > 0 ? 'x' : 'y']",
+        "claims.groups.map(g, claims.groups).map(g, 'x')",
+    ] {
+        let expression = Expression::compile(text, Scope::Claims, Returns::Texts).unwrap();
+        assert!(expression.texts(&input(100, 300)).is_ok(), "{text}");
+        let too_much = expression.texts(&input(20_000, 3_000));
+        assert_eq!(too_much, Err("the expression took too much work".to_owned()), "{text}");
+    }
+}
