@@ -75,6 +75,8 @@ fn translated(pattern: &str) -> Result<String, String> {
             ('&' | '~' | '-', Some(_)) if rest.peek() == Some(&c) => {
                 return Err(format!("{c}{c} within [...] is not supported"));
             }
+            // A count to one library, four characters to the other.
+            ('{', None) if rest.peek() == Some(&',') => return Err("{, is not supported".to_owned()),
             ('(', None) if rest.peek() == Some(&'?') => {
                 out.push('(');
                 flags(&mut rest, &mut out)?;
@@ -131,9 +133,20 @@ mod tests {
 
     #[test]
     fn what_would_mean_something_else_is_refused() {
-        for pattern in
-            ["[a[b]]", "[a&&b]", "[a--b]", "(?x)a b", "(?u)a", "a\\", "(", r"\b{start}", "(?=a)", "[a", "\\1"]
-        {
+        for pattern in [
+            "[a[b]]",
+            "[a&&b]",
+            "[a--b]",
+            "a{,3}",
+            "(?x)a b",
+            "(?u)a",
+            "a\\",
+            "(",
+            r"\b{start}",
+            "(?=a)",
+            "[a",
+            "\\1",
+        ] {
             let error = compile(pattern).unwrap_err();
             assert!(!error.contains('\n'), "{error}");
         }
