@@ -755,10 +755,10 @@ fn what_rounds_leave_behind_is_bounded_by_its_size() {
         Input::claims(claims.as_object().unwrap())
     };
     for text in [
-        "claims.groups.map(g, claims.tenant + g)",
-        "claims.groups.map(g, claims.tenant != '', claims.tenant + g)",
-        "[claims.groups.transformMap(i, g, claims.tenant + g).size() > 0 ? 'x' : 'y']",
-        "claims.groups.map(g, claims.groups).map(g, 'x')",
+        "dyn(claims.groups).map(g, claims.tenant + g)",
+        "dyn(claims.groups).map(g, claims.tenant != '', claims.tenant + g)",
+        "[dyn(claims.groups).transformMap(i, g, claims.tenant + g).size() > 0 ? 'x' : 'y']",
+        "dyn(claims.groups).map(g, claims.groups).map(g, 'x')",
     ] {
         let expression = Expression::compile(text, Scope::Claims, Returns::Texts).unwrap();
         assert!(expression.texts(&input(100, 300)).is_ok(), "{text}");
