@@ -16,6 +16,7 @@ mod guard;
 mod jwt;
 mod keys;
 mod metrics;
+mod objection;
 mod oidc;
 mod review;
 mod service_account;
@@ -45,6 +46,7 @@ use http::{
 };
 use jwt::Jws;
 use metrics::By;
+use objection::Objection;
 use oidc::Oidc;
 use review::Review;
 use rustls::pki_types::CertificateDer;
@@ -301,7 +303,7 @@ impl Authn {
             }
             Err(refusal) => {
                 metrics.refused(refusal.rejected, began.elapsed());
-                if refusal.rejected && !refusal.limited {
+                if refusal.counts {
                     self.shared.guard.failed(source);
                 }
                 Err(Unauthenticated {
@@ -361,8 +363,10 @@ impl Authn {
         }
         let Some(proven) = proven else {
             let rejected = !tried.errors.is_empty();
-            let why = if rejected { tried.errors.join("; ") } else { "no credentials".to_owned() };
-            return Err(Refusal { why, rejected, limited: tried.limited, warning: tried.warning });
+            let why = Objection::all(&tried.errors);
+            let counts = rejected && !tried.limited && !why.is_unjudged();
+            let why = if rejected { why.to_string() } else { "no credentials".to_owned() };
+            return Err(Refusal { why, rejected, counts, limited: tried.limited, warning: tried.warning });
         };
         Ok(Authenticated { warning: tried.warning, ..proven })
     }
@@ -396,15 +400,15 @@ impl Authn {
             Some(None) => {
                 metrics.limited();
                 tried.limited = true;
-                Err("too many attempts from this source have failed, this one was not looked at".to_owned())
+                Err("too many attempts from this source have failed, this one was not looked at".into())
             }
         };
         match opinion {
             Ok(Some(known)) => Some(known),
-            Ok(None) => tried.note(By::Bearer, Err(bearer("invalid bearer token"))),
+            Ok(None) => tried.note(By::Bearer, Err("bearer: invalid bearer token")),
             // Counted where it was judged.
             Err(why) => {
-                tried.errors.push(bearer(&why));
+                tried.errors.push(why.by("bearer"));
                 None
             }
         }
@@ -440,7 +444,7 @@ impl Authn {
             proven = tried.note(By::TokenReview, review.authenticate_while(token, allowed).await);
         }
         let opinion = match proven {
-            None if !tried.errors.is_empty() => Err(tried.errors.join("; ")),
+            None if !tried.errors.is_empty() => Err(Objection::all(&tried.errors)),
             proven => Ok(proven),
         };
         fetch.done(opinion.is_ok());
@@ -472,14 +476,10 @@ impl Authn {
     }
 }
 
-fn bearer(why: &str) -> String {
-    format!("bearer: {why}")
-}
-
 /// What has been tried without success.
 struct Tried<'a> {
     metrics: &'a Metrics,
-    errors: Vec<String>,
+    errors: Vec<Objection>,
     limited: bool,
     warning: Option<&'static str>,
 }
@@ -489,10 +489,14 @@ impl<'a> Tried<'a> {
         Self { metrics, errors: Vec::new(), limited: false, warning: None }
     }
 
-    fn note(&mut self, by: By, opinion: Opinion) -> Option<Authenticated> {
+    fn note(
+        &mut self,
+        by: By,
+        opinion: Result<Option<Authenticated>, impl Into<Objection>>,
+    ) -> Option<Authenticated> {
         opinion.unwrap_or_else(|why| {
             self.metrics.failed(by);
-            self.errors.push(why);
+            self.errors.push(why.into());
             None
         })
     }
@@ -502,6 +506,8 @@ impl<'a> Tried<'a> {
 struct Refusal {
     why: String,
     rejected: bool,
+    /// As a failed attempt of its source.
+    counts: bool,
     limited: bool,
     warning: Option<&'static str>,
 }

@@ -4,7 +4,7 @@
 //! Tokens that proved somebody and tokens that did not are kept apart, so that a flood of random ones drives out nobody
 //! who is known. A judgement belongs to the caller who came first; when that one leaves, the next who waits judges anew.
 
-use super::Authenticated;
+use super::{Authenticated, Objection};
 use aws_lc_rs::{hmac, rand::SystemRandom};
 use quick_cache::sync;
 use std::{
@@ -13,7 +13,7 @@ use std::{
 };
 
 /// What became of a token; see the outcome algebra of [`super`].
-pub(super) type Opinion = Result<Option<Authenticated>, String>;
+pub(super) type Opinion = Result<Option<Authenticated>, Objection>;
 
 /// A token under a random key of the process: neither can it be guessed from the hash, nor can hashes be made to collide.
 pub(super) type Digest = [u8; 32];
@@ -24,7 +24,7 @@ pub(super) struct Cache {
     /// None: the system has no randomness, so nothing is kept.
     key: Option<hmac::Key>,
     accepted: sync::Cache<Digest, Kept<Authenticated>>,
-    rejected: sync::Cache<Digest, Kept<Result<(), String>>>,
+    rejected: sync::Cache<Digest, Kept<Result<(), Objection>>>,
     /// Holds who judges and who waits; the opinions themselves leave at once.
     judged_now: sync::Cache<Digest, Opinion>,
 }

@@ -182,7 +182,8 @@ impl Authn {
         let service_accounts = said.service_accounts(files, upstream.as_ref(), shared, before);
         let structured = files.authentication_config.as_ref().and_then(|file| said.structured(file, config));
         let (issuers, written) = structured.map_or((None, None), |s| (Some(s.issuers), s.anonymous));
-        let oidc = issuers.filter(|issuers| !issuers.is_empty()).and_then(|issuers| {
+        let wanted = |issuers: &Vec<_>| !issuers.is_empty() || !config.issuers.is_empty();
+        let oidc = issuers.filter(wanted).and_then(|issuers| {
             let before = before.and_then(|before| before.oidc.as_deref());
             said.keep(ISSUERS, Oidc::new(issuers, &config.issuers, config.keys, before)).map(Arc::new)
         });

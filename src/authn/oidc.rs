@@ -10,7 +10,7 @@ mod mapping;
 mod standard;
 
 use super::{
-    Algorithm, Authenticated, IssuerSettings, Method,
+    Algorithm, Authenticated, IssuerSettings, Method, Objection,
     jwt::Jws,
     keys::{self, Keys, Source},
     metrics::Metrics,
@@ -118,7 +118,7 @@ impl Oidc {
         &self,
         token: &Jws<'_>,
         now: SystemTime,
-    ) -> Result<Option<Authenticated>, String> {
+    ) -> Result<Option<Authenticated>, Objection> {
         let named = match token.issuer() {
             // Google's own way of writing it, see OpenID Connect Core 15.6.2.
             Some("accounts.google.com") => "https://accounts.google.com",
@@ -128,7 +128,7 @@ impl Oidc {
         let Some(provider) = self.providers.iter().find(|p| p.issuer.url == named) else { return Ok(None) };
         match provider.authenticate(token, now, &self.evaluations).await {
             Ok(proven) => Ok(Some(proven)),
-            Err(why) => Err(format!("issuer {named}: {why}")),
+            Err(why) => Err(why.by(format_args!("issuer {named}"))),
         }
     }
 }
@@ -160,7 +160,7 @@ impl Provider {
         token: &Jws<'_>,
         now: SystemTime,
         evaluations: &Arc<Semaphore>,
-    ) -> Result<Authenticated, String> {
+    ) -> Result<Authenticated, Objection> {
         signed::verify(token, &self.keys, &self.algorithms).await?;
         let expires = standard::read(&token.claims, &self.issuer.audiences, now)?;
         let user = if self.evaluates {

@@ -5,7 +5,7 @@
 //! and one that asks and hangs up, again and again, holds one of a bounded number of calls instead of starting ever more.
 
 use super::{
-    Authenticated, Method,
+    Authenticated, Method, Objection,
     cache::{Cache, Digest, Opinion},
     metrics::Metrics,
 };
@@ -91,7 +91,7 @@ impl Review {
     }
 
     /// Whose token it is. Remembered; several callers who ask about one token at once make one call.
-    pub(super) async fn authenticate(self: &Arc<Self>, token: &str) -> Result<Option<Authenticated>, String> {
+    pub(super) async fn authenticate(self: &Arc<Self>, token: &str) -> Opinion {
         self.authenticate_while(token, || true).await
     }
 
@@ -101,12 +101,12 @@ impl Review {
         self: &Arc<Self>,
         token: &str,
         allowed: impl Fn() -> bool + Send,
-    ) -> Result<Option<Authenticated>, String> {
+    ) -> Opinion {
         if !may_be_sent(token) {
-            return Err("TokenReview: the token is empty or holds a space or a control character".to_owned());
+            return Err("TokenReview: the token is empty or holds a space or a control character".into());
         }
         let Some(digest) = self.answers.digest(token) else {
-            return Err("TokenReview: the system has no randomness".to_owned());
+            return Err(Objection::unjudged("TokenReview: the system has no randomness"));
         };
         if let Some(known) = self.answers.known(&digest) {
             return known;
@@ -114,12 +114,18 @@ impl Review {
         let answer = timeout(PATIENCE, async {
             let mut call = self.call(digest, token, allowed).await?;
             let answer = call.wait_for(Option::is_some).await;
-            answer.ok().and_then(|answer| Option::clone(&answer)).ok_or("the call ended without an answer")
+            answer
+                .ok()
+                .and_then(|answer| Option::clone(&answer))
+                .ok_or(Objection::unjudged("the call ended without an answer"))
         });
         match answer.await {
             Ok(Ok(opinion)) => opinion,
-            Ok(Err(why)) => Err(format!("TokenReview: {why}")),
-            Err(_) => Err(format!("TokenReview: no answer within {} seconds", PATIENCE.as_secs())),
+            Ok(Err(why)) => Err(why.by("TokenReview")),
+            Err(_) => Err(Objection::unjudged(format!(
+                "TokenReview: no answer within {} seconds",
+                PATIENCE.as_secs()
+            ))),
         }
     }
 
@@ -134,12 +140,17 @@ impl Review {
         digest: Digest,
         token: &str,
         allowed: impl Fn() -> bool,
-    ) -> Result<Call, &'static str> {
+    ) -> Result<Call, Objection> {
         if let Some(call) = self.calls().get(&digest) {
             return Ok(call.clone());
         }
         // The places stay open, so this is never an error.
-        let place = self.places.clone().acquire_owned().await.map_err(|_| "no more calls are made")?;
+        let place = self
+            .places
+            .clone()
+            .acquire_owned()
+            .await
+            .map_err(|_| Objection::unjudged("no more calls are made"))?;
         let mut calls = self.calls();
         // While this one waited for a place another may have begun, or even ended.
         if let Some(call) = calls.get(&digest) {
@@ -149,7 +160,7 @@ impl Review {
             return Ok(watch::channel(Some(known)).1);
         }
         if !allowed() {
-            return Err("too many attempts from this source have failed, nobody was asked");
+            return Err("too many attempts from this source have failed, nobody was asked".into());
         }
         let (answer, call) = watch::channel(None);
         calls.insert(digest, call.clone());
@@ -180,7 +191,7 @@ impl Review {
         self.metrics.reviewed(since.elapsed(), answer.is_ok());
         match answer {
             Ok(reviewed) => self.config.judge(reviewed, token),
-            Err(why) => (Err(format!("TokenReview: {why}")), Duration::ZERO),
+            Err(why) => (Err(Objection::unjudged(format!("TokenReview: {why}"))), Duration::ZERO),
         }
     }
 
@@ -208,13 +219,13 @@ impl Config {
         if !authenticated && !error.is_empty() {
             let said =
                 if error.contains(token) { "its reason repeats the token".to_owned() } else { clip(&error) };
-            return (Err(format!("TokenReview: {said}")), Duration::ZERO);
+            return (Err(format!("TokenReview: {said}").into()), Duration::ZERO);
         }
         if !authenticated {
             return (Ok(None), self.cache_ttl);
         }
         let believed = self.believe(user, &audiences);
-        (believed.map(Some).map_err(|why| format!("TokenReview: {}", clip(&why))), self.cache_ttl)
+        (believed.map(Some).map_err(|why| format!("TokenReview: {}", clip(&why)).into()), self.cache_ttl)
     }
 
     fn believe(&self, user: Claimed, audiences: &[String]) -> Result<Authenticated, String> {

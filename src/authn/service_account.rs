@@ -7,7 +7,7 @@
 mod account;
 
 use super::{
-    Algorithm, Authenticated, Method,
+    Algorithm, Authenticated, Method, Objection,
     jwt::{Jws, key::KeySet},
     keys::{self, Keys, Source},
     metrics::Metrics,
@@ -121,22 +121,22 @@ impl ServiceAccounts {
         token: &Jws<'_>,
         raw: &str,
         now: SystemTime,
-    ) -> Result<Option<Authenticated>, String> {
+    ) -> Result<Option<Authenticated>, Objection> {
         match token.issuer() {
             Some(named) if self.issuers.iter().any(|issuer| issuer == named) => {}
             _ => return Ok(None),
         }
         match self.prove(token, raw, now).await {
             Ok(proven) => Ok(Some(proven)),
-            Err(why) => Err(format!("service account: {why}")),
+            Err(why) => Err(why.by("service account")),
         }
     }
 
-    async fn prove(&self, token: &Jws<'_>, raw: &str, now: SystemTime) -> Result<Authenticated, String> {
+    async fn prove(&self, token: &Jws<'_>, raw: &str, now: SystemTime) -> Result<Authenticated, Objection> {
         signed::verify(token, &self.keys, &Algorithm::ALL).await?;
         let audiences = signed::audiences(&token.claims)?;
         if !audiences.is_empty() && !audiences.iter().any(|aud| self.audiences.iter().any(|a| a == aud)) {
-            return Err("the token is for other audiences".to_owned());
+            return Err("the token is for other audiences".into());
         }
         let expires = lasts(&token.claims, now)?;
         let account = Account::read(&token.claims)?;
@@ -168,20 +168,20 @@ impl ServiceAccounts {
 
     /// The upstream must know the token, and by the same user; the rest of what it says is in the token as well. Until when its
     /// answer may be believed.
-    async fn review(&self, raw: &str, user: &User) -> Result<Option<Instant>, String> {
+    async fn review(&self, raw: &str, user: &User) -> Result<Option<Instant>, Objection> {
         let reviewer = self.reviewer.as_ref().ok_or("nobody to review the token")?;
         match reviewer.authenticate(raw).await {
             Ok(Some(known)) if known.user().name() == user.name() && known.user().uid() == user.uid() => {
                 Ok(known.answered_until)
             }
-            Ok(Some(_)) => Err("the upstream knows the token by another user".to_owned()),
-            Ok(None) => Err("the upstream does not accept the token".to_owned()),
-            Err(why) => Err(format!("review: {why}")),
+            Ok(Some(_)) => Err("the upstream knows the token by another user".into()),
+            Ok(None) => Err("the upstream does not accept the token".into()),
+            Err(why) => Err(why.by("review")),
         }
     }
 }
 
-/// When the token expires. It must say so: tokens for ever are of the old kind.
+/// When the token stops counting. It must say so: tokens for ever are of the old kind.
 fn lasts(claims: &Claims, now: SystemTime) -> Result<SystemTime, String> {
     let later = now + signed::LEEWAY;
     let starts = signed::time(claims, "nbf")?;
@@ -190,13 +190,14 @@ fn lasts(claims: &Claims, now: SystemTime) -> Result<SystemTime, String> {
     if starts.is_some_and(|starts| starts > later) {
         return Err("service account token is not valid yet".to_owned());
     }
-    if expires + signed::LEEWAY < now {
+    let counts_until = expires + signed::LEEWAY;
+    if counts_until < now {
         return Err("service account token has expired".to_owned());
     }
     if issued.is_some_and(|issued| issued > later) {
         return Err("service account token is issued in the future".to_owned());
     }
-    Ok(expires)
+    Ok(counts_until)
 }
 
 #[cfg(test)]

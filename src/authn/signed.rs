@@ -2,7 +2,7 @@
 //! should not have is refused, never taken for absent. No text here holds a claim's value.
 
 use super::{
-    Algorithm,
+    Algorithm, Objection,
     jwt::{Jws, key::Unverified},
     keys::Keys,
 };
@@ -30,8 +30,12 @@ const LAST: u64 = 253_402_300_799;
 const KID_SHOWN: usize = 64;
 
 /// Whether one of the issuer's keys made the signature. Keys are fetched again when the token names one that is not known.
-pub(super) async fn verify(token: &Jws<'_>, keys: &Arc<Keys>, allowed: &[Algorithm]) -> Result<(), String> {
-    let known = keys.current()?;
+pub(super) async fn verify(
+    token: &Jws<'_>,
+    keys: &Arc<Keys>,
+    allowed: &[Algorithm],
+) -> Result<(), Objection> {
+    let known = keys.current().map_err(Objection::unjudged)?;
     let mut outcome = known.verify(token, allowed);
     let rotated = match outcome {
         Err(Unverified::NoKey) => true,
@@ -43,8 +47,8 @@ pub(super) async fn verify(token: &Jws<'_>, keys: &Arc<Keys>, allowed: &[Algorit
         outcome = newer.verify(token, allowed);
     }
     outcome.map_err(|why| match &token.kid {
-        Some(kid) => format!("{why} (kid {:?})", kid.chars().take(KID_SHOWN).collect::<String>()),
-        None => why.to_string(),
+        Some(kid) => format!("{why} (kid {:?})", kid.chars().take(KID_SHOWN).collect::<String>()).into(),
+        None => why.to_string().into(),
     })
 }
 

@@ -44,8 +44,8 @@ async fn what_is_kept_and_for_how_long() {
         (proven("alice", Some(SystemTime::now())), LONG, "alice", "unknown"),
         (Ok(None), LONG, "nobody", "nobody"),
         (Ok(None), Duration::ZERO, "nobody", "unknown"),
-        (Err("broken".to_owned()), LONG, "error: broken", "error: broken"),
-        (Err("broken".to_owned()), Duration::ZERO, "error: broken", "unknown"),
+        (Err("broken".into()), LONG, "error: broken", "error: broken"),
+        (Err("broken".into()), Duration::ZERO, "error: broken", "unknown"),
     ];
     for (opinion, time, at_once, afterwards) in rows {
         let cache = Cache::new(64);
@@ -126,7 +126,7 @@ async fn fifty_callers_at_once_make_one_judgement() {
         (proven("alice", None), LONG, "alice"),
         (proven("alice", None), Duration::ZERO, "alice"),
         (Ok(None), Duration::ZERO, "nobody"),
-        (Err("no".to_owned()), Duration::ZERO, "error: no"),
+        (Err("no".into()), Duration::ZERO, "error: no"),
     ] {
         let (cache, judged, go) = (Cache::new(64), AtomicUsize::new(0), Notify::new());
         let judge = || async {

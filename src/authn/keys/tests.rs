@@ -376,7 +376,7 @@ mod live {
         let token = provider.mint(&provider.claims("alice"), &Signing::new(Alg::Es256).kid(Kid::None));
         let jws = Jws::parse(&token).unwrap().unwrap();
         let refused = signed::verify(&jws, &keys, &Algorithm::ALL).await;
-        assert_eq!(refused.unwrap_err(), "the signature does not verify");
+        assert_eq!(refused.unwrap_err(), "the signature does not verify".into());
         keys.shared.state.send_modify(|state| state.begun = None);
         assert_eq!(signed::verify(&jws, &keys, &Algorithm::ALL).await, Ok(()));
         // A bad signature under a key that is known is no reason to ask.

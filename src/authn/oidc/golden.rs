@@ -99,7 +99,7 @@ impl Golden {
         let opinion = match Jws::parse(&token) {
             Ok(Some(jws)) => self.oidc[text("config")].authenticate(&jws, now).await,
             Ok(None) => Ok(None),
-            Err(why) => Err(why),
+            Err(why) => Err(why.into()),
         };
         match opinion {
             Ok(Some(proven)) => {
@@ -108,7 +108,7 @@ impl Golden {
                 json!({"user": {"name": user.name(), "uid": user.uid(), "groups": groups, "extra": user.extra()}})
             }
             Ok(None) => json!("none"),
-            Err(why) => json!({"error": why}),
+            Err(why) => json!({"error": why.to_string()}),
         }
     }
 }

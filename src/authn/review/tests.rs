@@ -154,7 +154,7 @@ fn said(opinion: Opinion) -> String {
             format!("{} {:?} {} {:?}", user.name(), user.uid(), user.groups().join(","), user.extra())
         }
         Ok(None) => "nobody".to_owned(),
-        Err(why) => why.strip_prefix("TokenReview: ").unwrap().to_owned(),
+        Err(why) => why.to_string().strip_prefix("TokenReview: ").unwrap().to_owned(),
     }
 }
 

@@ -243,12 +243,12 @@ async fn the_signature_must_be_the_clusters() {
 }
 
 #[tokio::test]
-async fn what_is_proven_lasts_as_long_as_the_token() {
+async fn what_is_proven_lasts_as_long_as_the_token_counts() {
     let fixture = Fixture::new(&[]);
     let token = P256.token(&bound());
     let jws = Jws::parse(&token).unwrap().unwrap();
     let proven = fixture.accounts.authenticate(&jws, &token, now()).await.unwrap().unwrap();
-    let end = std::time::UNIX_EPOCH + std::time::Duration::from_secs(NOW + 3600);
+    let end = std::time::UNIX_EPOCH + std::time::Duration::from_secs(NOW + 3600 + 60);
     assert_eq!((proven.method(), proven.expires()), ("service-account", Some(end)));
     let groups = ["system:serviceaccounts", "system:serviceaccounts:dev", "system:authenticated"];
     assert_eq!(proven.user().groups(), groups);

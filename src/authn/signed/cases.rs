@@ -1,7 +1,7 @@
 //! What the tests of tables have in common: a moment, claims that differ a little from good ones, and an outcome as a line.
 
 use crate::authn::{
-    Authenticated,
+    Authenticated, Objection,
     jwt::{
         key::KeySet,
         mint::{P256, RSA, jwks},
@@ -43,7 +43,7 @@ pub(in crate::authn) fn patched(base: &Value, patch: &str) -> Value {
 }
 
 /// `name uid=… groups=… extra={…}` without what is empty and without `system:authenticated`; `no opinion`; or `401: why`.
-pub(in crate::authn) fn shown(opinion: Result<Option<Authenticated>, String>) -> String {
+pub(in crate::authn) fn shown(opinion: Result<Option<Authenticated>, Objection>) -> String {
     let proven = match opinion {
         Ok(Some(proven)) => proven,
         Ok(None) => return "no opinion".to_owned(),
