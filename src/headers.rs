@@ -83,6 +83,15 @@ pub fn is_secret(name: &HeaderName) -> bool {
         .contains(name)
 }
 
+/// What all `X-Forwarded-For` lines say, as the one list that they are. Some proxies write a line of their own behind a stranger's.
+pub fn forwarded_for(headers: &HeaderMap) -> Option<HeaderValue> {
+    let lines: Vec<&[u8]> = headers.get_all(X_FORWARDED_FOR).iter().map(HeaderValue::as_bytes).collect();
+    match lines.as_slice() {
+        [] => None,
+        lines => HeaderValue::from_bytes(&lines.join(&b", "[..])).ok(),
+    }
+}
+
 /// The names that the `Connection` and `Proxy-Connection` values nominate, lower-cased.
 pub fn nominated(headers: &HeaderMap) -> Vec<HeaderName> {
     let mut names = Vec::new();

@@ -51,16 +51,16 @@ pub(super) fn authentication(section: &Section<'_>, upstream: Option<endpoint::C
 
 fn front_proxy(section: &Section<'_>) -> Option<FrontProxyConfig> {
     let proxy = section.optional("requestheader")?;
-    let names = |key, default: &'static str| {
-        let given = proxy.each(key, header_name);
-        given.unwrap_or_else(|| vec![HeaderName::from_static(default)])
+    let given = |key, read: fn(&str) -> Result<HeaderName, String>, default: &'static str| {
+        proxy.each(key, read).unwrap_or_else(|| vec![HeaderName::from_static(default)])
     };
+    let names = |key, default| given(key, header_name, default);
     let client_ca_file = proxy.required("clientCAFile", proxy.path("clientCAFile"));
     let allowed_names = proxy.texts("allowedNames").unwrap_or_default();
     let username_headers = names("usernameHeaders", "x-remote-user");
     let uid_headers = names("uidHeaders", "x-remote-uid");
     let group_headers = names("groupHeaders", "x-remote-group");
-    let prefixes = names("extraHeadersPrefix", "x-remote-extra-");
+    let prefixes = given("extraHeadersPrefix", header_prefix, "x-remote-extra-");
     if proxy.is_empty_list("usernameHeaders") {
         proxy.wrong("usernameHeaders", "expected at least one");
     }
@@ -84,6 +84,17 @@ fn header_name(text: &str) -> Result<HeaderName, String> {
         Class::EndToEnd | Class::Ours => false,
     };
     if taken { Err(format!("{text:?} means something else")) } else { Ok(name) }
+}
+
+/// What names begin with that may carry an identity. A credential must not become one.
+fn header_prefix(text: &str) -> Result<HeaderName, String> {
+    const CREDENTIALS: [&str; 5] =
+        ["authorization", "cookie", "impersonate-", "proxy-authorization", "sec-websocket-protocol"];
+    let prefix = header_name(text)?;
+    match CREDENTIALS.into_iter().find(|name| name.starts_with(prefix.as_str())) {
+        Some(name) => Err(format!("{text:?} is how {name:?} begins, too")),
+        None => Ok(prefix),
+    }
 }
 
 fn service_account(section: &Section<'_>) -> Option<ServiceAccountConfig> {

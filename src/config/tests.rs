@@ -214,7 +214,7 @@ fn every_error_names_file_key_and_reason() {
         ("authentication: {requestheader:}", &["authentication.requestheader.clientCAFile: is missing"]),
         (
             "authentication: {requestheader: {clientCAFile: a, allowedNames: b, usernameHeaders: [], uidHeaders: ['a b', X-É, ''], \
-             groupHeaders: [Impersonate-Group, X-Remote_Group], extraHeadersPrefix: [Upgrade, X-A-], allowedName: c}}",
+             groupHeaders: [Impersonate-Group, X-Remote_Group], extraHeadersPrefix: [Upgrade, X-A-, Auth], allowedName: c}}",
             &[
                 "authentication.requestheader.allowedNames: expected a list",
                 "authentication.requestheader.uidHeaders[0]: \"a b\" is not a header name",
@@ -222,6 +222,7 @@ fn every_error_names_file_key_and_reason() {
                 "authentication.requestheader.uidHeaders[2]: expected text",
                 "authentication.requestheader.groupHeaders[0]: \"Impersonate-Group\" means something else",
                 "authentication.requestheader.extraHeadersPrefix[0]: \"Upgrade\" means something else",
+                "authentication.requestheader.extraHeadersPrefix[2]: \"Auth\" is how \"authorization\" begins, too",
                 "authentication.requestheader.usernameHeaders: expected at least one",
                 "authentication.requestheader.allowedName: unknown key, did you mean allowedNames?",
             ],

@@ -4,7 +4,7 @@ use super::SHUTTING_DOWN;
 use crate::{authn::Conn, headers, streams::Reason};
 use http::{HeaderMap, HeaderValue};
 use std::{
-    net::IpAddr,
+    net::{IpAddr, SocketAddr},
     sync::atomic::{AtomicBool, AtomicU64, AtomicUsize, Ordering::Relaxed},
 };
 use tokio::sync::{Notify, OwnedSemaphorePermit};
@@ -106,7 +106,7 @@ impl Client {
 
     /// `X-Forwarded-For` as the upstream gets it: a stranger cannot put addresses into the upstream's own record.
     pub(super) fn forwarded_for(&self, headers: &HeaderMap) -> HeaderValue {
-        let before = headers.get(headers::X_FORWARDED_FOR).filter(|_| self.trusted);
+        let before = headers::forwarded_for(headers).filter(|_| self.trusted);
         before
             .map(|before| [before.as_bytes(), b", ", self.address.as_bytes()].concat())
             .and_then(|chain| HeaderValue::try_from(chain).ok())
@@ -115,8 +115,8 @@ impl Client {
 
     /// Whose failed attempts are counted together: the peer, or whom a trusted proxy names as its own.
     pub(super) fn source(&self, headers: &HeaderMap) -> IpAddr {
-        let hops = headers.get_all(headers::X_FORWARDED_FOR).iter().next_back().filter(|_| self.trusted);
-        let nearest = hops.and_then(|hops| hops.to_str().ok()?.rsplit(',').next()?.trim().parse().ok());
+        let hops = headers::forwarded_for(headers).filter(|_| self.trusted);
+        let nearest = hops.and_then(|hops| address(hops.to_str().ok()?.rsplit(',').next()?.trim()));
         nearest.unwrap_or_else(|| self.conn.peer.ip())
     }
 
@@ -126,9 +126,39 @@ impl Client {
     }
 }
 
+/// Some proxies write the port, too.
+fn address(hop: &str) -> Option<IpAddr> {
+    hop.parse().ok().or_else(|| hop.parse::<SocketAddr>().ok().map(|address| address.ip()))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn the_nearest_hop_of_a_trusted_proxy_is_the_source_and_the_chain_is_whole() {
+        let rows: &[(&[&str], &str, &str)] = &[
+            (&[], "10.0.0.1", "10.0.0.1"),
+            (&["192.0.2.7"], "192.0.2.7", "192.0.2.7, 10.0.0.1"),
+            (&["6.6.6.6, 192.0.2.7"], "192.0.2.7", "6.6.6.6, 192.0.2.7, 10.0.0.1"),
+            (&["6.6.6.6", "192.0.2.7"], "192.0.2.7", "6.6.6.6, 192.0.2.7, 10.0.0.1"),
+            (&["192.0.2.7:4711"], "192.0.2.7", "192.0.2.7:4711, 10.0.0.1"),
+            (&["[2001:db8::1]:4711"], "2001:db8::1", "[2001:db8::1]:4711, 10.0.0.1"),
+            (&["unknown"], "10.0.0.1", "unknown, 10.0.0.1"),
+        ];
+        for (lines, source, chain) in rows {
+            let mut headers = HeaderMap::new();
+            for line in *lines {
+                headers.append(headers::X_FORWARDED_FOR, line.parse().unwrap());
+            }
+            let conn = || Conn::new(([10, 0, 0, 1], 1).into(), Vec::new());
+            let (trusted, stranger) = (Client::new(conn(), true), Client::new(conn(), false));
+            assert_eq!(trusted.source(&headers).to_string(), *source, "{lines:?}");
+            assert_eq!(trusted.forwarded_for(&headers), *chain, "{lines:?}");
+            assert_eq!(stranger.source(&headers).to_string(), "10.0.0.1", "{lines:?}");
+            assert_eq!(stranger.forwarded_for(&headers), "10.0.0.1", "{lines:?}");
+        }
+    }
 
     #[test]
     fn a_request_is_overdue_at_the_second_look_after_it_began() {
