@@ -94,6 +94,17 @@ async fn a_later_judgement_counts() {
 }
 
 #[test]
+fn tokens_that_differ_anywhere_have_different_digests() {
+    let cache = Cache::new(64);
+    let long = "abcdefghijklmnopqrstuvwxyz012345".repeat(40);
+    let mut tokens: Vec<String> = (0..long.len()).map(|n| long[..n].to_owned()).collect();
+    tokens.extend((0..long.len()).map(|n| format!("{}-{}", &long[..n], &long[n + 1..])));
+    tokens.extend(["\0", "\0\0", " ", "a\0"].map(str::to_owned));
+    let digests: std::collections::HashSet<_> = tokens.iter().map(|t| cache.digest(t).unwrap()).collect();
+    assert_eq!(digests.len(), tokens.len());
+}
+
+#[test]
 fn no_token_is_kept_and_no_two_caches_share_a_key() {
     let (one, other) = (Cache::new(64), Cache::new(64));
     assert_ne!(one.digest("token"), other.digest("token"));
