@@ -405,7 +405,7 @@ impl Authn {
         };
         match opinion {
             Ok(Some(known)) => Some(known),
-            Ok(None) => tried.note(By::Bearer, Err("bearer: invalid bearer token")),
+            Ok(None) => tried.note(By::Bearer, Err(format!("bearer: {}", unknown(token, others)))),
             // Counted where it was judged.
             Err(why) => {
                 tried.errors.push(why.by("bearer"));
@@ -473,6 +473,21 @@ impl Authn {
         for name in claims {
             headers.remove(name);
         }
+    }
+}
+
+/// Why nobody knows a token. A wrong issuer URL is the usual mistake, so what the token says its issuer is, is told if it is a URL.
+fn unknown(token: &str, looked_at: bool) -> String {
+    const LONGEST: usize = 256;
+    let invalid = "invalid bearer token";
+    let jws = looked_at.then(|| Jws::parse(token).ok().flatten()).flatten();
+    let url = |issuer: &&str| {
+        let plain = |b: u8| b.is_ascii_graphic() && !b"?#@".contains(&b);
+        issuer.starts_with("https://") && issuer.len() <= LONGEST && issuer.bytes().all(plain)
+    };
+    match jws.as_ref().and_then(|jws| jws.issuer()).filter(url) {
+        Some(issuer) => format!("{invalid}, nobody here knows the issuer {issuer}"),
+        None => invalid.to_owned(),
     }
 }
 

@@ -148,6 +148,13 @@ pub fn parse(path: &Path, text: &str) -> Result<Config, Errors> {
         );
         return Err(Errors(reader.into_errors()));
     }
+    if root.text("apiVersion").is_some_and(|api| !api.starts_with("gatelog.dev/")) {
+        root.wrong("apiVersion", format!("expected {API_VERSION}"));
+    }
+    // No document, or another file altogether: all that a Gateway needs besides would only hide that.
+    if reader.has_errors() {
+        return Err(Errors(reader.into_errors()));
+    }
     let draft = Draft::read(root, Kind::Gateway);
     let mut errors = reader.into_errors();
     if errors.is_empty()

@@ -1,6 +1,7 @@
-use super::*;
+use super::{jwt::mint, *};
 use crate::demo::pki::{Ca, Client, Usage, Validity};
 use http::header::AUTHORIZATION;
+use serde_json::json;
 use std::time::Duration;
 
 mod together;
@@ -69,6 +70,31 @@ impl Fixture {
 /// A connection with this chain, leaf first.
 fn presenting(chain: Vec<Vec<u8>>) -> Conn {
     Conn::new(([127, 0, 0, 1], 1).into(), chain.into_iter().map(CertificateDer::from).collect())
+}
+
+#[test]
+fn a_token_that_nobody_knows_is_told_by_its_issuer_if_that_is_a_url() {
+    let signer = mint::signer(Algorithm::Es256);
+    let token = |issuer: &str| signer.token(&json!({"iss": issuer, "sub": "carol"}));
+    let invalid = "invalid bearer token";
+    let long = format!("https://{}", "a".repeat(249));
+    for (token, looked_at, want) in [
+        (
+            token("https://a.example/"),
+            true,
+            "invalid bearer token, nobody here knows the issuer https://a.example/",
+        ),
+        (token("https://a.example/"), false, invalid),
+        (token("carol's own"), true, invalid),
+        (token("https://carol:secret@a.example"), true, invalid),
+        (token("https://a.example?carol"), true, invalid),
+        (token("https://a.example\n"), true, invalid),
+        (token(&long), true, invalid),
+        ("a.b.c".to_owned(), true, invalid),
+        ("nobody".to_owned(), true, invalid),
+    ] {
+        assert_eq!(unknown(&token, looked_at), want);
+    }
 }
 
 #[test]

@@ -73,6 +73,9 @@ pub fn examine(path: &Path) -> Result<Document, Errors> {
             let line = super::check::counts(loaded.own);
             Ok(document("RBAC manifests".to_owned(), vec![line], loaded.warnings))
         }
+        ("", "") if api.is_empty() => {
+            Err(refused(vec![format!("holds neither apiVersion nor kind, expected {KINDS}")]))
+        }
         _ => Err(refused(vec![format!(
             "kind {kind:?} of apiVersion {api:?} is not one that the gate reads, expected {KINDS}"
         )])),

@@ -66,6 +66,10 @@ impl<'a> Reader<'a> {
         self.errors.borrow_mut().push(Error { file, key: key.to_owned(), problem });
     }
 
+    pub(super) fn has_errors(&self) -> bool {
+        !self.errors.borrow().is_empty()
+    }
+
     pub(super) fn into_errors(self) -> Vec<Error> {
         self.errors.into_inner()
     }

@@ -134,10 +134,11 @@ fn every_error_names_file_key_and_reason() {
         ("a: 1\n---\nb: 1", &["gatelog.yaml: expected one document, found several"]),
         ("kind: Gateway\nkind: Gateway", &["gatelog.yaml: line 2, column 1: "]),
         ("a: [", &["gatelog.yaml: line 1, "]),
+        ("apiVersion: v1\nkind: Config", &["gatelog.yaml: apiVersion: expected gatelog.dev/v1alpha1"]),
     ];
     for (text, want) in rows {
         let got = errors(text);
-        assert!(got[0].starts_with(want[0]), "{text:?}: {got:?}");
+        assert!(got[0].starts_with(want[0]) && got.len() == 1, "{text:?}: {got:?}");
     }
     let rows: &[(&str, &[&str])] = &[
         ("apiVersion: gatelog.dev/v1", &["apiVersion: expected gatelog.dev/v1alpha1"]),
@@ -541,7 +542,8 @@ fn a_file_is_known_by_its_kind() {
             "apiVersion: v1\nkind: Pod".to_owned(),
             "file: kind \"Pod\" of apiVersion \"v1\" is not one that the gate reads",
         ),
-        (String::new(), "file: kind \"\" of apiVersion \"\" is not one that the gate reads"),
+        (String::new(), "file: holds neither apiVersion nor kind, expected Gateway or"),
+        ("- a".to_owned(), "file: holds neither apiVersion nor kind, expected Gateway or"),
         ("a: [".to_owned(), "file: line 1, "),
     ] {
         let got = examined(&text).unwrap_err();
