@@ -5,10 +5,9 @@ use cel::{
     DeclarationError, Env,
     common::{
         types::{CelOptional, STRING_TYPE, Type},
-        value::{CowVal, StaticVal, Val},
+        value::CowVal,
     },
 };
-use std::any::Any;
 
 static FORMAT: Type = named("kubernetes.NamedFormat");
 
@@ -135,29 +134,4 @@ fn is_uuid(text: &str) -> bool {
     }
 }
 
-impl Val for Format {
-    fn get_type(&self) -> &Type {
-        &FORMAT
-    }
-
-    fn cel_type() -> &'static Type {
-        &FORMAT
-    }
-
-    fn equals(&self, other: &dyn Val) -> bool {
-        other.downcast_ref::<Self>().is_some_and(|other| self == other)
-    }
-
-    fn clone_as_boxed<'v>(&self) -> Box<dyn Val + 'v>
-    where
-        Self: 'v,
-    {
-        Box::new(*self)
-    }
-
-    fn as_any(&self) -> Option<&dyn Any> {
-        Some(self)
-    }
-}
-
-impl StaticVal for Format {}
+value!(Format, FORMAT);

@@ -7,10 +7,10 @@ use cel::{
     DeclarationError, Env,
     common::{
         types::{STRING_TYPE, Type},
-        value::{CowVal, StaticVal, Val},
+        value::CowVal,
     },
 };
-use std::{any::Any, net::IpAddr};
+use std::net::IpAddr;
 
 static IP: Type = named("net.IP");
 static CIDR: Type = named("net.CIDR");
@@ -203,56 +203,6 @@ fn contains_cidr<'b, 'v>(args: Args<'b, 'v>) -> Outcome<'b, 'v> {
     }
 }
 
-impl Val for Ip {
-    fn get_type(&self) -> &Type {
-        &IP
-    }
+value!(Ip, IP);
 
-    fn cel_type() -> &'static Type {
-        &IP
-    }
-
-    fn equals(&self, other: &dyn Val) -> bool {
-        other.downcast_ref::<Self>().is_some_and(|other| self == other)
-    }
-
-    fn clone_as_boxed<'v>(&self) -> Box<dyn Val + 'v>
-    where
-        Self: 'v,
-    {
-        Box::new(self.clone())
-    }
-
-    fn as_any(&self) -> Option<&dyn Any> {
-        Some(self)
-    }
-}
-
-impl StaticVal for Ip {}
-
-impl Val for Cidr {
-    fn get_type(&self) -> &Type {
-        &CIDR
-    }
-
-    fn cel_type() -> &'static Type {
-        &CIDR
-    }
-
-    fn equals(&self, other: &dyn Val) -> bool {
-        other.downcast_ref::<Self>().is_some_and(|other| self == other)
-    }
-
-    fn clone_as_boxed<'v>(&self) -> Box<dyn Val + 'v>
-    where
-        Self: 'v,
-    {
-        Box::new(self.clone())
-    }
-
-    fn as_any(&self) -> Option<&dyn Any> {
-        Some(self)
-    }
-}
-
-impl StaticVal for Cidr {}
+value!(Cidr, CIDR);

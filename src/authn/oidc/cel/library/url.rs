@@ -7,13 +7,10 @@ use cel::{
     DeclarationError, Env,
     common::{
         types::{CelMap, CelMapKey, STRING_TYPE, Type},
-        value::{CowVal, StaticVal, Val},
+        value::{CowVal, Val},
     },
 };
-use std::{
-    any::Any,
-    collections::{BTreeMap, HashMap},
-};
+use std::collections::{BTreeMap, HashMap};
 
 const NAME: &str = "kubernetes.URL";
 static URL: Type = named(NAME);
@@ -209,32 +206,7 @@ fn escaped_path(path: &str) -> Option<String> {
     Some(out)
 }
 
-impl Val for Url {
-    fn get_type(&self) -> &Type {
-        &URL
-    }
-
-    fn cel_type() -> &'static Type {
-        &URL
-    }
-
-    fn equals(&self, other: &dyn Val) -> bool {
-        other.downcast_ref::<Self>().is_some_and(|other| self == other)
-    }
-
-    fn clone_as_boxed<'v>(&self) -> Box<dyn Val + 'v>
-    where
-        Self: 'v,
-    {
-        Box::new(self.clone())
-    }
-
-    fn as_any(&self) -> Option<&dyn Any> {
-        Some(self)
-    }
-}
-
-impl StaticVal for Url {}
+value!(Url, URL);
 
 #[cfg(test)]
 mod tests {
