@@ -18,6 +18,7 @@
 //! | `gatelog.dev/authn-attempted` | which credentials a 401 was for, in kube-apiserver's words |
 //! | `gatelog.dev/client-audit-id` | the `Audit-ID` that the caller sent (64 characters of it); the gate's own counts |
 //! | `gatelog.dev/impersonation-refused` | which header's check failed |
+//! | `gatelog.dev/impersonation-reason` | why it did |
 //! | `gatelog.dev/bytes-in`, `gatelog.dev/bytes-out` | of a long-running request: from and to the caller |
 //! | `gatelog.dev/end` | why it ended, when that was not the plain end of the answer |
 //! | `gatelog.dev/lost`, `gatelog.dev/suppressed`, `gatelog.dev/torn` | on lines of their own: what the record lacks |

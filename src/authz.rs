@@ -3,10 +3,12 @@
 //! [`Authz::impersonate`] turns who authenticated into who acts, each header of theirs authorized; [`Authz::authorize`]
 //! then decides on the request itself. Both ask the same rules, and nothing that is missing or unknown becomes a yes.
 
+mod refusal;
 pub mod source;
 #[cfg(test)]
 mod tests;
 
+pub use refusal::{Denial, Explain, Refused, Tell};
 pub use source::{Config, Loaded, Manifests, Unreadable, bootstrap};
 
 use crate::{
@@ -15,7 +17,6 @@ use crate::{
     identity::{Impersonation, User},
     rbac::{Decision, Grounds, Rules},
     request::{Asked, Attributes, Object, RequestInfo},
-    status::Status,
     streams::Right,
 };
 use http::{HeaderMap, HeaderName};
@@ -90,31 +91,17 @@ impl fmt::Display for Reason {
     }
 }
 
-/// 403, or 400 for impersonation that cannot be understood.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Refused {
-    /// What the caller is told.
-    pub status: Status,
-    /// `authorization.k8s.io/reason`, may be empty; None when the impersonation step refused (kube-apiserver writes no
-    /// annotation then).
-    pub reason: Option<String>,
-    /// Set when impersonation was refused: the header whose check failed, or what is wrong with the headers
-    /// (`gatelog.dev/impersonation-refused`).
-    pub impersonation: Option<String>,
-    /// The effective user if impersonation had succeeded (audit `impersonatedUser`).
-    pub impersonated: Option<Arc<User>>,
-}
-
 /// The rules of one snapshot.
 #[derive(Debug)]
 pub struct Authz {
     rules: Rules,
+    tell: Tell,
 }
 
 impl Authz {
-    /// Decides by `rules`.
-    pub fn new(rules: Rules) -> Self {
-        Self { rules }
+    /// Decides by `rules`, and says as much as `tell`.
+    pub fn new(rules: Rules, tell: Tell) -> Self {
+        Self { rules, tell }
     }
 
     /// What it decides by.
@@ -128,13 +115,7 @@ impl Authz {
     /// # Errors
     /// 403, or 400 for headers that cannot be understood.
     pub fn impersonate(&self, proven: Authenticated, headers: &mut HeaderMap) -> Result<Who, Refused> {
-        let malformed = |text: String| Refused {
-            status: Status { nosniff: true, ..Status::bad_request(&text) },
-            reason: None,
-            impersonation: Some(text),
-            impersonated: None,
-        };
-        let wanted = Impersonation::parse(headers).map_err(malformed)?;
+        let wanted = Impersonation::parse(headers).map_err(Refused::malformed)?;
         let identity: Vec<HeaderName> =
             headers.keys().filter(|n| headers::class(n) == Class::Identity).cloned().collect();
         for name in identity {
@@ -145,14 +126,12 @@ impl Authz {
         };
         // As many as there are values, which `parse` has bounded.
         for check in wanted.checks() {
-            self.allows(proven.user(), check).map_err(|reason| Refused {
-                status: Status::forbidden(proven.user().name(), check, &reason),
-                reason: None,
+            self.allows(proven.user(), check).map_err(|why| Refused {
                 impersonation: Some(header_of(check)),
-                impersonated: None,
+                ..Refused::forbidden(proven.user().name(), check, &why, &self.tell)
             })?;
         }
-        let effective = wanted.effective().map_err(|e| malformed(e.to_string()))?;
+        let effective = wanted.effective().map_err(|e| Refused::malformed(e.to_string()))?;
         Ok(Who { effective, proven, impersonation: Some(wanted) })
     }
 
@@ -164,15 +143,12 @@ impl Authz {
     /// # Errors
     /// 403.
     pub fn authorize(&self, who: Who, asked: Asked, upgrade: bool) -> Result<Permit, Refused> {
-        let refused = |question, reason: String| Refused {
-            status: Status::forbidden(who.effective.name(), question, &reason),
-            reason: Some(reason),
-            impersonation: None,
-            impersonated: who.impersonated().cloned(),
-        };
         match self.decide(&who.effective, &asked.info, upgrade) {
             Ok(reason) => Ok(Permit { who, asked, reason }),
-            Err((question, reason)) => Err(refused(question, reason)),
+            Err((question, why)) => Err(Refused {
+                impersonated: who.impersonated().cloned(),
+                ..Refused::forbidden(who.effective.name(), question, &why, &self.tell)
+            }),
         }
     }
 
@@ -186,7 +162,9 @@ impl Authz {
             self.allows(&right.proven, check)
                 .map_err(|why| format!("may no longer send {}: {why}", header_of(check)))?;
         }
-        self.decide(&right.effective, &right.info, right.upgrade).map(drop).map_err(|(_, why)| why)
+        self.decide(&right.effective, &right.info, right.upgrade)
+            .map(drop)
+            .map_err(|(_, why)| why.to_string())
     }
 
     /// The error names what of it is not allowed.
@@ -195,36 +173,40 @@ impl Authz {
         user: &User,
         info: &'a RequestInfo,
         upgrade: bool,
-    ) -> Result<Reason, (Attributes<'a>, String)> {
+    ) -> Result<Reason, (Attributes<'a>, Denial)> {
         let question = info.attributes();
-        let reason = self.allows(user, question).map_err(|reason| (question, reason))?;
-        if needs_create(question, upgrade) {
-            let also = Attributes { verb: "create", ..question };
-            let needed =
-                |why| (also, format!("opening a stream takes create besides {}; {why}", question.verb));
-            self.allows(user, also).map_err(needed)?;
+        let also = needs_create(question, upgrade).then_some(Attributes { verb: "create", ..question });
+        let created = also.map_or(Ok(()), |also| self.allows(user, also).map(drop));
+        let (what, mut why, verbs) = match (self.allows(user, question), also, created) {
+            (Ok(reason), _, Ok(())) => return Ok(reason),
+            (Ok(_), also, Err(mut why)) => {
+                why.add_first(&format!("opening a stream takes create besides {}", question.verb));
+                (also.unwrap_or(question), why, vec!["create"])
+            }
+            (Err(why), _, Ok(())) => (question, why, vec![question.verb]),
+            (Err(why), _, Err(_)) => (question, why, vec![question.verb, "create"]),
+        };
+        if refusal::connects(question) {
+            why.add(&refusal::ask_for(&verbs, question));
         }
-        Ok(reason)
+        Err((what, why))
     }
 
-    /// The bare question, for streams that are decided again later. The error says why not: kube-apiserver's reason, if it
-    /// would give one, then what came nearest.
+    /// The bare question, for streams that are decided again later. The error says why not.
     ///
     /// # Errors
     /// Not allowed.
-    pub fn allows(&self, user: &User, asked: Attributes<'_>) -> Result<Reason, String> {
+    pub fn allows(&self, user: &User, asked: Attributes<'_>) -> Result<Reason, Denial> {
         if user.is_master() {
             return Ok(Reason::Master);
         }
         let (name, groups) = (user.name(), user.groups());
         match self.rules.decide(name, groups, asked) {
             Decision::Allow(grounds) => Ok(Reason::Rbac(grounds)),
-            Decision::Deny => {
-                let missing = self.rules.missing(name, groups, asked).to_string();
-                let nearest = self.rules.explain(name, groups, asked);
-                let both = !missing.is_empty() && !nearest.is_empty();
-                Err([missing.as_str(), if both { "; " } else { "" }, nearest.as_str()].concat())
-            }
+            Decision::Deny => Err(Denial {
+                missing: self.rules.missing(name, groups, asked).to_string(),
+                nearest: self.rules.explain(name, groups, asked),
+            }),
         }
     }
 }

@@ -21,7 +21,8 @@ use crate::{
         self, Cidr, Mode, OnFailure,
         policy::{self, Policy},
     },
-    authn, authz,
+    authn,
+    authz::{self, Explain, Tell},
     endpoint::{self, Explicit},
     forward, gateway, limits,
     pem::File,
@@ -31,6 +32,7 @@ use reader::{Reader, Section};
 use std::{
     fmt,
     path::{Path, PathBuf},
+    sync::Arc,
     time::Duration,
 };
 
@@ -46,6 +48,9 @@ const SECTIONS: [&str; 8] =
 
 /// Of one source and minute: more than a person mistypes, far less than a guess needs.
 const FAILED_AUTHENTICATIONS: usize = 100;
+
+/// Characters; it stands in every refusal.
+const LONGEST_CONTACT: usize = 200;
 
 /// Everything that a gate needs to know; each domain's own part.
 #[derive(Debug, Clone)]
@@ -361,12 +366,26 @@ fn forward(upstream: &Section<'_>) -> forward::Config {
     }
 }
 
-fn authorization(section: &Section<'_>) -> authz::source::Config {
+fn authorization(section: &Section<'_>) -> authz::Config {
     let rbac = section.section("rbac");
-    let config =
-        authz::source::Config { paths: rbac.paths("files"), bootstrap: rbac.flag("bootstrap", true) };
+    let (paths, bootstrap) = (rbac.paths("files"), rbac.flag("bootstrap", true));
     rbac.done();
-    config
+    // YAML reads a bare `off` as false.
+    let explain = match section.is_false("explain") {
+        true => Explain::Off,
+        false => section.word("explain", &[("off", Explain::Off), ("own", Explain::Own)], Explain::Own),
+    };
+    let unfit = |c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}');
+    let fits = |text: &String| {
+        let fits = text.chars().count() <= LONGEST_CONTACT && !text.contains(unfit);
+        if !fits {
+            let expected = format!("expected one line of at most {LONGEST_CONTACT} characters");
+            section.wrong("contact", expected);
+        }
+        fits
+    };
+    let contact = section.text("contact").filter(fits).map(Arc::from);
+    authz::Config { paths, bootstrap, tell: Tell { explain, contact } }
 }
 
 fn limits(section: &Section<'_>) -> limits::Config {

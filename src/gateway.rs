@@ -211,7 +211,7 @@ impl Gateway {
                 answer::open(head, source, way, slot, lease)
             }
             Err(failure) => {
-                let status = failure.status();
+                let status = failure.status(way.trail.audit_id());
                 way.refuse(&failure, &status);
                 if came.head.version == Version::HTTP_2 {
                     body::drain(came.body).await;

@@ -161,9 +161,10 @@ pub(crate) fn rules(
 ) -> Result<Part<Rules>, Vec<Error>> {
     let at = errors_at(file, "authorization.rbac");
     let files = config.read().map_err(|errors| at(lines("files", errors)))?;
-    part(before, files, |files| {
+    part(before, (files, &config.tell), |(files, tell)| {
         let loaded = files.rules().map_err(|problems| at(lines("files", problems)))?;
-        Ok((Rules { authz: Arc::new(Authz::new(loaded.rules)), own: loaded.own }, loaded.warnings))
+        let authz = Authz::new(loaded.rules, (*tell).clone());
+        Ok((Rules { authz: Arc::new(authz), own: loaded.own }, loaded.warnings))
     })
 }
 

@@ -1,5 +1,6 @@
 //! Where the rules come from: manifests in files and folders, on top of the roles that every cluster starts with.
 
+use super::Tell;
 use crate::rbac::{self, Counts, Objects, Problem, Rules};
 use std::{
     fs,
@@ -16,12 +17,14 @@ pub struct Config {
     /// Whether the roles and bindings that every cluster starts with are there, too. An object of the same kind and name in
     /// `paths` takes the place of theirs.
     pub bootstrap: bool,
+    /// What callers are told of the rules when they are refused.
+    pub tell: Tell,
 }
 
 impl Default for Config {
     /// The bootstrap rules alone.
     fn default() -> Self {
-        Self { paths: Vec::new(), bootstrap: true }
+        Self { paths: Vec::new(), bootstrap: true, tell: Tell::default() }
     }
 }
 

@@ -5,6 +5,7 @@ use crate::{
     authn::{self, Authn, Conn},
     identity::{ANONYMOUS, MASTERS, add_authenticated},
     rbac::{self, Objects},
+    status::Status,
 };
 use http::{HeaderValue, Method, Request};
 use std::{collections::BTreeSet, path::PathBuf};
@@ -282,7 +283,11 @@ impl Folder {
         std::fs::write(self.0.join(name), text).unwrap();
     }
     fn config(&self, paths: &[&str]) -> Config {
-        Config { paths: paths.iter().map(|p| self.0.join(p)).collect(), bootstrap: false }
+        Config {
+            paths: paths.iter().map(|p| self.0.join(p)).collect(),
+            bootstrap: false,
+            ..Config::default()
+        }
     }
 }
 
@@ -413,7 +418,7 @@ fn authz(rules: &str) -> Authz {
     let (mut objects, mut problems) = (Objects::default(), Vec::new());
     rbac::read("test", rules, &mut objects, &mut problems);
     assert_eq!(problems, []);
-    Authz::new(Rules::new(objects))
+    Authz::new(Rules::new(objects), Tell::default())
 }
 
 /// One rule bound to one user, in a namespace or in the cluster.
@@ -473,7 +478,8 @@ fn outcome(authz: &Authz, user: &str, method: Method, target: &str, upgrade: boo
         Err(refused) => {
             assert_eq!((refused.status.code, refused.status.nosniff), (403, true));
             assert_eq!((&refused.impersonation, &refused.impersonated), (&None, &None));
-            let reason = refused.reason.unwrap();
+            let reason = refused.reason;
+            assert_eq!(refused.status.message, refused.whole);
             assert!(refused.status.message.ends_with(&reason), "{:?} {reason:?}", refused.status);
             Err(refused.status.message)
         }
@@ -608,10 +614,9 @@ fn impersonate(authz: &Authz, user: &str, text: &str) -> String {
             format!("{}; {}", who.effective().name(), who.effective().groups().join(", "))
         }
         Err(refused) => {
-            assert!(
-                refused.impersonation.is_some() && refused.reason.is_none() && refused.impersonated.is_none()
-            );
+            assert!(refused.impersonation.is_some() && refused.impersonated.is_none());
             assert!(refused.status.nosniff);
+            assert_eq!(refused.reason.is_empty(), refused.status.code == 400);
             format!("{} {}", refused.status.code, refused.status.message)
         }
     }
@@ -817,13 +822,196 @@ fn the_bare_question() {
     let version = Attributes { verb: "get", object: Object::Path("/version") };
     assert!(matches!(rights.allows(&user(ANONYMOUS, &[]), version), Ok(Reason::Rbac(_))));
     assert_eq!(rights.allows(&user("u", &[MASTERS]), version), Ok(Reason::Master));
-    assert_eq!(
-        rights.allows(&user("u", &[]), version),
-        Err("no binding names this user or its groups".to_owned())
-    );
+    let why = |rules: &Authz| rules.allows(&user("u", &[]), version).unwrap_err().to_string();
+    assert_eq!(why(&rights), "no binding names this user or its groups");
     let dangling = "apiVersion: rbac.authorization.k8s.io/v1\nkind: ClusterRoleBinding\nmetadata: {name: b}\nsubjects: [{kind: User, name: u}]\nroleRef: {kind: ClusterRole, name: nonexistent}";
     assert_eq!(
-        authz(dangling).allows(&user("u", &[]), version),
-        Err(r#"RBAC: clusterrole.rbac.authorization.k8s.io "nonexistent" not found; no role bound to this user or its groups comes near it"#.to_owned())
+        why(&authz(dangling)),
+        r#"RBAC: clusterrole.rbac.authorization.k8s.io "nonexistent" not found; no role bound to this user or its groups comes near it"#
     );
+}
+
+// --- refusals -----------------------------------------------------------------------------------------------
+
+/// Roles with names that stay the same.
+const NAMED: &str = "apiVersion: v1
+kind: List
+items:
+- {kind: Role, apiVersion: rbac.authorization.k8s.io/v1, metadata: {name: reader, namespace: d}, rules: [{verbs: [get, list], apiGroups: [''], resources: [pods]}]}
+- {kind: Role, apiVersion: rbac.authorization.k8s.io/v1, metadata: {name: looker, namespace: d}, rules: [{verbs: [get], apiGroups: [''], resources: [pods/exec, services/proxy]}]}
+- {kind: RoleBinding, apiVersion: rbac.authorization.k8s.io/v1, metadata: {name: readers, namespace: d}, subjects: [{kind: User, name: bob}], roleRef: {kind: Role, name: reader}}
+- {kind: RoleBinding, apiVersion: rbac.authorization.k8s.io/v1, metadata: {name: lookers, namespace: d}, subjects: [{kind: User, name: bob}], roleRef: {kind: Role, name: looker}}
+- {kind: ClusterRoleBinding, apiVersion: rbac.authorization.k8s.io/v1, metadata: {name: lost}, subjects: [{kind: User, name: eve}], roleRef: {kind: ClusterRole, name: gone}}
+";
+
+/// With `explain` and a contact.
+fn telling(explain: Explain, contact: Option<&str>) -> Authz {
+    let (mut objects, mut problems) = (Objects::default(), Vec::new());
+    rbac::read("test", NAMED, &mut objects, &mut problems);
+    assert_eq!(problems, []);
+    Authz::new(Rules::new(objects), Tell { explain, contact: contact.map(Arc::from) })
+}
+
+#[test]
+fn how_much_a_refusal_tells() {
+    const READER: &str = "Role d/reader, bound by RoleBinding d/readers, allows";
+    const LOOKER: &str = "Role d/looker, bound by RoleBinding d/lookers, allows";
+    const NONE: &str = "no role bound to this user or its groups comes near it";
+    const GONE: &str = r#": RBAC: clusterrole.rbac.authorization.k8s.io "gone" not found"#;
+    let exec = r#"pods "p" is forbidden: User "bob" cannot VERB resource "pods/exec" in API group "" in the namespace "d""#;
+    let pod = r#"pods "p" is forbidden: User "USER" cannot delete resource "pods" in API group "" in the namespace "d""#;
+    let (create, get) =
+        (exec.replace("VERB", "create"), exec.replace("VERB", "get").replace("\"d\"", "\"e\""));
+    let proxied = |user, verb, resource, name, place: &str| {
+        format!(
+            r#"{resource} "{name}" is forbidden: User "{user}" cannot {verb} resource "{resource}/proxy" in API group "" {place}"#
+        )
+    };
+    let no_binding = "no binding names this user or its groups";
+    // Who, how, what; kube-apiserver's text and reason, and what the gate adds to it.
+    let rows: [(&str, Method, &str, bool, String, &str, String); 10] = [
+        (
+            "bob",
+            Method::DELETE,
+            "/api/v1/namespaces/d/pods/p",
+            false,
+            pod.replace("USER", "bob"),
+            "",
+            format!("{READER} get, list on pods; not delete"),
+        ),
+        (
+            "joe",
+            Method::DELETE,
+            "/api/v1/namespaces/d/pods/p",
+            false,
+            pod.replace("USER", "joe"),
+            "",
+            no_binding.into(),
+        ),
+        (
+            "eve",
+            Method::DELETE,
+            "/api/v1/namespaces/d/pods/p",
+            false,
+            pod.replace("USER", "eve"),
+            GONE,
+            NONE.into(),
+        ),
+        (
+            "joe",
+            Method::GET,
+            "/metrics",
+            false,
+            r#"forbidden: User "joe" cannot get path "/metrics""#.into(),
+            "",
+            no_binding.into(),
+        ),
+        (
+            "bob",
+            Method::POST,
+            "/api/v1/namespaces/d/pods/p/exec",
+            true,
+            create.clone(),
+            "",
+            format!("{LOOKER} get on pods/exec; not create; ask for create on pods/exec in namespace d"),
+        ),
+        (
+            "bob",
+            Method::GET,
+            "/api/v1/namespaces/d/pods/p/exec",
+            true,
+            create,
+            "",
+            format!(
+                "opening a stream takes create besides get; {LOOKER} get on pods/exec; not create; ask for create on pods/exec in namespace d"
+            ),
+        ),
+        (
+            "bob",
+            Method::GET,
+            "/api/v1/namespaces/e/pods/p/exec",
+            true,
+            get,
+            "",
+            format!(
+                "{LOOKER} get on pods/exec in namespace d only; not in e; ask for get and create on pods/exec in namespace e"
+            ),
+        ),
+        (
+            "bob",
+            Method::POST,
+            "/api/v1/namespaces/d/services/s/proxy/x",
+            false,
+            proxied("bob", "create", "services", "s", r#"in the namespace "d""#),
+            "",
+            format!(
+                "{LOOKER} get on services/proxy; not create; ask for create on services/proxy in namespace d"
+            ),
+        ),
+        (
+            "joe",
+            Method::GET,
+            "/api/v1/nodes/n/proxy/pods",
+            false,
+            proxied("joe", "get", "nodes", "n", "at the cluster scope"),
+            "",
+            format!("{no_binding}; ask for get on nodes/proxy at the cluster scope"),
+        ),
+        (
+            "joe",
+            Method::GET,
+            "/api/v1/nodes/n/proxy/pods",
+            true,
+            proxied("joe", "get", "nodes", "n", "at the cluster scope"),
+            "",
+            format!("{no_binding}; ask for get and create on nodes/proxy at the cluster scope"),
+        ),
+    ];
+    for (explain, contact, end) in [
+        (Explain::Own, None, " (audit id 7)"),
+        (Explain::Own, Some("ask ops"), " (ask ops; audit id 7)"),
+        (Explain::Off, None, " (audit id 7)"),
+        (Explain::Off, Some("ask ops"), " (ask ops; audit id 7)"),
+    ] {
+        let rights = telling(explain, contact);
+        for (user, method, target, upgrade, kube, missing, ours) in &rows {
+            let asked = asked(method.clone(), target);
+            let bare = Status::forbidden(user, asked.info.attributes(), "").details;
+            let refused = rights.authorize(who(&rights, user, &[]), asked, *upgrade).unwrap_err();
+            let told = refused.told("7");
+            let between = if missing.is_empty() { ": " } else { "; " };
+            let whole = format!("{kube}{missing}{between}{ours}");
+            let want = if explain == Explain::Own { &whole } else { &format!("{kube}{missing}") };
+            assert_eq!(told.message, format!("{want}{end}"));
+            assert_eq!((told.code, told.reason, told.details), (403, "Forbidden", bare));
+            // Whatever the caller is told, the log and the record have it all.
+            assert_eq!((&refused.whole, format!("{kube}: {}", refused.reason)), (&whole, whole.clone()));
+        }
+        let imp = |text: &str| rights.impersonate(proven("bob", &[]), &mut headers(text)).unwrap_err();
+        let kube = r#"users "joe" is forbidden: User "bob" cannot impersonate resource "users" in API group "" at the cluster scope"#;
+        let refused = imp("impersonate-user: joe");
+        let ours = if explain == Explain::Own { format!(": {NONE}") } else { String::new() };
+        assert_eq!(refused.told("7").message, format!("{kube}{ours}{end}"));
+        assert_eq!((&*refused.whole, &*refused.reason), (&*format!("{kube}: {NONE}"), NONE));
+        // What nobody could allow is nobody's to ask.
+        let malformed = imp("impersonate-group: dev");
+        assert_eq!(
+            (malformed.told("7"), malformed.whole),
+            (malformed.status.clone(), malformed.status.message)
+        );
+    }
+}
+
+#[test]
+fn an_odd_namespace_is_quoted_in_what_to_ask_for() {
+    let object = Object::Resource {
+        group: "",
+        version: "v1",
+        resource: "pods",
+        subresource: "exec",
+        namespace: "a\nb (c)",
+        name: "x",
+    };
+    let text = refusal::ask_for(&["create"], Attributes { verb: "create", object });
+    assert_eq!(text, r#"ask for create on pods/exec in namespace "a\nb (c)""#);
 }

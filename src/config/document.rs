@@ -65,7 +65,7 @@ pub fn examine(path: &Path) -> Result<Document, Errors> {
             Ok(document("an audit policy".to_owned(), vec![line], Vec::new()))
         }
         ("rbac.authorization.k8s.io", _) | ("", "List") => {
-            let config = authz::source::Config { paths: vec![path.to_owned()], bootstrap: true };
+            let config = authz::Config { paths: vec![path.to_owned()], ..authz::Config::default() };
             let lines = |problems: Vec<_>| problems.iter().map(ToString::to_string).collect();
             let manifests =
                 config.read().map_err(|errors| refused(errors.iter().map(ToString::to_string).collect()))?;

@@ -123,6 +123,11 @@ impl<'a> Section<'a> {
         self.values.get(key).and_then(Value::as_str) == Some(text)
     }
 
+    /// Whether the key has the value false, which is also how YAML reads a bare `off`.
+    pub(super) fn is_false(&self, key: &'static str) -> bool {
+        self.value(key) == Some(&Value::Bool(false))
+    }
+
     /// A string that is not empty.
     pub(super) fn text(&self, key: &'static str) -> Option<String> {
         match self.value(key)? {

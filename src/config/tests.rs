@@ -291,6 +291,12 @@ fn every_error_names_file_key_and_reason() {
         ),
         ("authorization: {rbac: {files: a}}", &["authorization.rbac.files: expected a list"]),
         ("authorization: {rbac: {files: [1]}}", &["authorization.rbac.files[0]: expected text"]),
+        ("authorization: {explain: full}", &["authorization.explain: \"full\" is none of off, own"]),
+        ("authorization: {contact: [a]}", &["authorization.contact: expected text"]),
+        (
+            "authorization: {contact: \"a\\nb\"}",
+            &["authorization.contact: expected one line of at most 200 characters"],
+        ),
         ("authorization: {mode: RBAC}", &["authorization.mode: unknown key"]),
         ("audit: {}", &["audit.dir: is missing"]),
         (
@@ -389,6 +395,29 @@ fn values_are_taken() {
     assert_eq!((audit.max_age, audit.max_backups, audit.max_total_size), (None, Some(3), None));
     assert_eq!((audit.on_failure, audit.mode), (OnFailure::Open, Mode::Batch));
     assert_eq!((audit.rotate_every, audit.trusted_proxies.len()), (Some(Duration::from_secs(3600)), 2));
+}
+
+#[test]
+fn what_refusals_tell_is_taken() {
+    let tell = |section: &str| {
+        parse(path(), &format!("{LEAST}authorization: {{{section}}}\n")).map(|c| c.authz.tell)
+    };
+    for (section, want) in [
+        ("", Explain::Own),
+        ("explain: own", Explain::Own),
+        ("explain: off", Explain::Off),
+        ("explain: 'off'", Explain::Off),
+        ("explain: \"off\", contact: null", Explain::Off),
+    ] {
+        assert_eq!(tell(section).unwrap(), Tell { explain: want, contact: None }, "{section}");
+    }
+    let longest = "ä".repeat(200);
+    let contact = tell(&format!("contact: {longest}")).unwrap().contact;
+    assert_eq!(contact.as_deref(), Some(&*longest));
+    assert!(tell(&format!("contact: {longest}a")).is_err());
+    for odd in ["\\x07", "\\r", "\\x9b", "\\u2028"] {
+        assert!(tell(&format!("contact: \"a{odd}b\"")).is_err(), "{odd}");
+    }
 }
 
 #[test]

@@ -31,7 +31,7 @@ pub enum Failure {
     #[error("not authenticated: {}", .0.why)]
     Unauthenticated(Unauthenticated),
     /// Not allowed: 403 (or the impersonation step's 400).
-    #[error("refused: {}", .0.status.message)]
+    #[error("refused: {}", .0.whole)]
     Refused(Box<Refused>),
     /// Too much under way: 429.
     #[error("limited: {0}")]
@@ -77,8 +77,8 @@ pub(super) fn panicked() -> Status {
 }
 
 impl Failure {
-    /// What the caller is told; no more than kube-apiserver would tell.
-    pub fn status(&self) -> Status {
+    /// What the caller is told; no more than kube-apiserver would tell, but for what a refusal explains.
+    pub fn status(&self, audit_id: &HeaderValue) -> Status {
         match self {
             Self::BadRequest(bad) if bad.code >= 500 => {
                 let message = bad.message.clone();
@@ -90,7 +90,7 @@ impl Failure {
                 "unable to upgrade: the Upgrade header is {protocol:?}, expected websocket or SPDY/3.1"
             )),
             Self::Unauthenticated(who) if !who.limited => Status::unauthorized(),
-            Self::Refused(refused) => refused.status.clone(),
+            Self::Refused(refused) => refused.told(audit_id.to_str().unwrap_or_default()),
             Self::Unauthenticated(_) | Self::Exceeded(_) | Self::Body(BadBody::NoBudget) => {
                 Status::too_many_requests("Too many requests, please try again later.", 1)
             }
@@ -102,7 +102,10 @@ impl Failure {
                 "the audit record cannot be kept at the moment, so the request was not forwarded",
                 None,
             ),
-            Self::Ended(reason) => Status::unavailable(reason.clone(), Some(1)),
+            // Which rule is missing is for a refusal to tell: the next attempt's.
+            Self::Ended(reason) => {
+                Status::unavailable(reason.split(": ").next().unwrap_or_default(), Some(1))
+            }
             Self::NoAnswer(NoAnswer::Connect { .. }) => {
                 Status::unavailable("the upstream API server cannot be reached", Some(1))
             }
@@ -133,11 +136,15 @@ impl Failure {
                 if let Some(user) = &refused.impersonated {
                     trail.impersonated(user);
                 }
-                if let Some(header) = &refused.impersonation {
-                    trail.annotate("gatelog.dev/impersonation-refused", header.clone());
-                }
-                if let Some(reason) = &refused.reason {
-                    trail.decided(false, reason.clone());
+                match &refused.impersonation {
+                    // kube-apiserver writes no decision then.
+                    Some(header) => {
+                        trail.annotate("gatelog.dev/impersonation-refused", header.clone());
+                        if !refused.reason.is_empty() {
+                            trail.annotate("gatelog.dev/impersonation-reason", refused.reason.clone());
+                        }
+                    }
+                    None => trail.decided(false, refused.reason.clone()),
                 }
                 metrics.authorization(Authorization::NoOpinion);
             }
@@ -155,5 +162,20 @@ impl Failure {
             Self::Unauthenticated(unauthenticated) => unauthenticated.warning,
             _ => None,
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_stream_that_is_ended_early_tells_its_caller_nothing_of_the_rules() {
+        let ended =
+            Failure::Ended("no longer allowed: Role d/r, bound by RoleBinding d/b, allows get".into());
+        assert_eq!(ended.status(&HeaderValue::from_static("7")).message, "no longer allowed");
+        assert!(ended.to_string().ends_with("allows get"));
+        let ended = Failure::Ended("the gate is shutting down".into());
+        assert_eq!(ended.status(&HeaderValue::from_static("7")).message, "the gate is shutting down");
     }
 }

@@ -1,6 +1,10 @@
 //! What callers other than kubectl get to see through the gate, and what the cluster gets to see of them.
 
-use crate::harness::{Gate, Tweaks};
+use crate::{
+    harness::{Gate, Tweaks},
+    scene::{Options, Scene},
+    upstream::Act,
+};
 use bytes::Bytes;
 use gatelog::demo::site::{ADMIN, DEVELOPER, VIEWER};
 use http::{Request, StatusCode};
@@ -90,5 +94,46 @@ async fn one_connection_of_http_1_1_serves_many_requests() {
             assert_ne!(socket.read_buf(&mut read).await.unwrap(), 0, "closed after {n}");
         }
         assert!(read.starts_with(b"HTTP/1.1 200 OK\r\n"), "{}", String::from_utf8_lossy(&read));
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_refusal_tells_what_is_configured_and_the_record_everything() {
+    let rights = "can alice get - pods in=d\n";
+    let nearest = "allows get on pods; not delete";
+    let none = "no role bound to this user or its groups comes near it";
+    for (authorization, told_nearest, contact) in [
+        ("", true, ""),
+        (", explain: own, contact: 'ask <ops>'", true, "ask <ops>; "),
+        (", explain: off, contact: ask ops", false, "ask ops; "),
+    ] {
+        let options = Options { authorization, ..Options::default() };
+        let mut scene = Scene::with(rights, options, |_| vec![Act::Listen]).await;
+        let reply = scene.ask("alice", "DELETE", "/api/v1/namespaces/d/pods/p", &[]).await;
+        let (id, status) = (reply.header("audit-id").unwrap(), reply.json());
+        let message = status["message"].as_str().unwrap();
+        let kube = r#"pods "p" is forbidden: User "alice" cannot delete resource "pods" in API group "" in the namespace "d""#;
+        assert!(
+            message.starts_with(kube) && message.ends_with(&format!(" ({contact}audit id {id})")),
+            "{message}"
+        );
+        assert_eq!(message.contains(nearest), told_nearest, "{message}");
+        assert_eq!((&status["code"], &status["reason"]), (&json!(403), &json!("Forbidden")));
+        assert_eq!(status["details"], json!({"name": "p", "kind": "pods"}));
+        let last = scene.ended(&reply).await.pop().unwrap();
+        assert_eq!(last["responseStatus"]["message"], message);
+        assert!(
+            last["annotations"]["authorization.k8s.io/reason"].as_str().unwrap().ends_with(nearest),
+            "{last}"
+        );
+        let as_joe = [("Impersonate-User", "joe")];
+        let reply = scene.ask("alice", "GET", "/api/v1/namespaces/d/pods/p", &as_joe).await;
+        let message = reply.json()["message"].as_str().unwrap().to_owned();
+        assert_eq!(message.contains(none), told_nearest, "{message}");
+        let id = reply.header("audit-id").unwrap();
+        assert!(message.ends_with(&format!(" ({contact}audit id {id})")), "{message}");
+        let last = scene.ended(&reply).await.pop().unwrap();
+        assert_eq!(last["annotations"]["gatelog.dev/impersonation-reason"], none, "{last}");
+        assert_eq!(last["annotations"]["authorization.k8s.io/reason"], Value::Null, "{last}");
     }
 }

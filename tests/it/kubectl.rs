@@ -188,6 +188,16 @@ async fn refusals_say_why() {
             );
             refused(VIEWER, &["get", "secrets"], "User \"viewer\" cannot list resource \"secrets\"");
             refused(VIEWER, &["exec", "deploy/web", "--", "ls"], "pods/exec");
+            // Whichever of its two ways to open a session kubectl tries last.
+            refused(VIEWER, &["exec", "deploy/web", "--", "ls"], "create on pods/exec in namespace shop (audit id ");
+            let told = run(DEVELOPER, &["delete", "namespace", "shop"]);
+            let (text, end) = told.failed().trim_end().rsplit_once(" (audit id ").unwrap();
+            assert!(
+                text.starts_with("Error from server (Forbidden): namespaces \"shop\" is forbidden: User \"developer\" cannot")
+                    && text.ends_with("allows get, list, watch on namespaces; not delete"),
+                "{told:?}"
+            );
+            assert!(end.len() == 37 && end.ends_with(')'), "{told:?}");
             refused(DEVELOPER, &["get", "pods", "--as", "admin"], "impersonate");
             // Up to 1.28 it asks for reviews of versions that are gone.
             if minor(kubectl) > 28 {

@@ -1,0 +1,155 @@
+//! A refusal, and how much of it the caller is told.
+//!
+//! The caller gets kube-apiserver's own text, then what came nearest and what to ask for, then whom, then the id under which
+//! the record has it all. However little that is, the log and the record get everything.
+
+use crate::{
+    identity::User,
+    request::{Attributes, Object},
+    status::Status,
+};
+use std::{fmt, fmt::Write as _, sync::Arc};
+
+/// How much of the rules a refusal tells the caller.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum Explain {
+    /// Nothing beyond kube-apiserver's own text.
+    Off,
+    /// Only what is bound to the caller.
+    #[default]
+    Own,
+}
+
+/// What callers are told when they are refused.
+#[derive(Debug, Clone, Default, PartialEq, Eq, Hash)]
+pub struct Tell {
+    /// How much of the rules.
+    pub explain: Explain,
+    /// Whom to turn to, one line.
+    pub contact: Option<Arc<str>>,
+}
+
+/// Why something is not allowed. Its text is everything there is.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
+pub struct Denial {
+    /// kube-apiserver's own reason: bindings of the caller to roles that do not exist. Mostly empty.
+    pub missing: String,
+    /// What came nearest, and what to ask for.
+    pub nearest: String,
+}
+
+impl Denial {
+    /// Appends to what is near.
+    pub(super) fn add(&mut self, text: &str) {
+        self.nearest = joined(&self.nearest, text);
+    }
+
+    /// Puts it before what is near.
+    pub(super) fn add_first(&mut self, text: &str) {
+        self.nearest = joined(text, &self.nearest);
+    }
+}
+
+impl fmt::Display for Denial {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(&joined(&self.missing, &self.nearest))
+    }
+}
+
+/// 403, or 400 for impersonation that cannot be understood.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Refused {
+    /// For the caller, short of what [`Refused::told`] adds.
+    pub status: Status,
+    /// The message with everything in it, for the log.
+    pub whole: String,
+    /// Everything of it that is a reason, may be empty; for the record.
+    pub reason: String,
+    /// Whom the caller may turn to.
+    pub contact: Option<Arc<str>>,
+    /// Set when impersonation was refused: the header whose check failed, or what is wrong with the headers
+    /// (`gatelog.dev/impersonation-refused`).
+    pub impersonation: Option<String>,
+    /// The effective user if impersonation had succeeded (audit `impersonatedUser`).
+    pub impersonated: Option<Arc<User>>,
+}
+
+impl Refused {
+    /// 403.
+    pub(super) fn forbidden(user: &str, asked: Attributes<'_>, why: &Denial, tell: &Tell) -> Self {
+        let reason = why.to_string();
+        let whole = Status::forbidden(user, asked, &reason);
+        let status = match tell.explain {
+            Explain::Off => Status::forbidden(user, asked, &why.missing),
+            Explain::Own => whole.clone(),
+        };
+        Self {
+            status,
+            whole: whole.message,
+            reason,
+            contact: tell.contact.clone(),
+            impersonation: None,
+            impersonated: None,
+        }
+    }
+
+    /// 400: impersonation headers that cannot be understood.
+    pub(super) fn malformed(text: String) -> Self {
+        Self {
+            status: Status { nosniff: true, ..Status::bad_request(&text) },
+            whole: text.clone(),
+            reason: String::new(),
+            contact: None,
+            impersonation: Some(text),
+            impersonated: None,
+        }
+    }
+
+    /// What the caller is told; `audit_id` is where the record tells more. A malformed request is nobody's to allow, so nobody
+    /// is named for it.
+    pub fn told(&self, audit_id: &str) -> Status {
+        let mut status = self.status.clone();
+        if status.code == 403 {
+            status.message.push_str(" (");
+            if let Some(contact) = &self.contact {
+                status.message.push_str(contact);
+                status.message.push_str("; ");
+            }
+            status.message.push_str("audit id ");
+            status.message.push_str(audit_id);
+            status.message.push(')');
+        }
+        status
+    }
+}
+
+fn joined(one: &str, other: &str) -> String {
+    let between = if one.is_empty() || other.is_empty() { "" } else { "; " };
+    [one, between, other].concat()
+}
+
+/// Whether sessions or connections go through what is asked for: what `get` allows there is seldom what people expect.
+pub(super) fn connects(asked: Attributes<'_>) -> bool {
+    let Object::Resource { group: "", resource, subresource, .. } = asked.object else { return false };
+    matches!(
+        (resource, subresource),
+        ("pods", "exec" | "attach" | "portforward") | ("pods" | "services" | "nodes", "proxy")
+    )
+}
+
+/// `ask for create on pods/exec in namespace shop`.
+pub(super) fn ask_for(verbs: &[&str], asked: Attributes<'_>) -> String {
+    let Object::Resource { resource, subresource, namespace, .. } = asked.object else {
+        return String::new();
+    };
+    let mut text = format!("ask for {} on {resource}/{subresource} ", verbs.join(" and "));
+    // Writing to a String does not fail.
+    let _ = match namespace {
+        "" => text.write_str("at the cluster scope"),
+        plain if plain.bytes().all(|b| b.is_ascii_alphanumeric() || b == b'-') => {
+            write!(text, "in namespace {plain}")
+        }
+        odd => write!(text, "in namespace {odd:?}"),
+    };
+    text
+}
