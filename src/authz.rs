@@ -211,7 +211,8 @@ impl Authz {
     }
 }
 
-fn needs_create(asked: Attributes<'_>, upgrade: bool) -> bool {
+/// Whether the request opens a stream that takes `create` besides its own verb.
+pub(crate) fn needs_create(asked: Attributes<'_>, upgrade: bool) -> bool {
     let Object::Resource { group: "", resource, subresource, .. } = asked.object else { return false };
     let stream = match (resource, subresource) {
         ("pods", "exec" | "attach" | "portforward") => true,

@@ -1,13 +1,16 @@
 //! The command line: one subcommand a file. The only place of anyhow and of exit codes.
 //!
-//! 0: done. 1: it could not start, or failed later. 64: bad usage or a bad configuration, nothing was begun.
+//! 0: done. 1: it could not start, or failed later; `explain`: denied. 64: bad usage or a bad configuration, nothing was begun.
 
+mod asked;
 mod audit;
 mod check;
 #[cfg(feature = "demo")]
 mod demo;
+mod explain;
 mod kubeconfig;
 mod serve;
+mod who_can;
 
 use crate::config;
 use clap::{Parser, Subcommand, error::ErrorKind as ClapError};
@@ -32,6 +35,8 @@ enum Command {
     Check(check::Args),
     Kubeconfig(kubeconfig::Args),
     Audit(audit::Args),
+    Explain(explain::Args),
+    WhoCan(who_can::Args),
     #[cfg(feature = "demo")]
     Demo(demo::Args),
 }
@@ -94,6 +99,8 @@ pub fn main() -> ExitCode {
         Command::Check(args) => check::run(args),
         Command::Kubeconfig(args) => kubeconfig::run(args),
         Command::Audit(args) => audit::run(args),
+        Command::Explain(args) => explain::run(args),
+        Command::WhoCan(args) => who_can::run(args),
         #[cfg(feature = "demo")]
         Command::Demo(args) => demo::run(args),
     };

@@ -1,7 +1,7 @@
 //! Who may do what: Kubernetes' RBAC, evaluated here. Pure: texts in, decisions out.
 //!
 //! [`read()`] turns manifests into [`Objects`], [`Rules::new`] those into an index, [`Rules::decide`] answers, and
-//! [`Rules::explain`] says what came nearest when the answer is no.
+//! [`Rules::explain`] says what came nearest when the answer is no; [`Rules::who_can`] asks the other way round.
 
 mod aggregate;
 mod eval;
@@ -11,8 +11,10 @@ mod model;
 mod read;
 #[cfg(test)]
 mod tests;
+mod who;
 
 pub use eval::{Decision, Grounds, Missing};
+pub use explain::NearMiss;
 pub use index::{Counts, Rules, SubjectKind};
 pub use model::{
     Binding, BindingName, GROUP, Objects, Place, Requirement, Role, RoleName, Rule, Selector, Subject,

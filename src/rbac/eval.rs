@@ -271,7 +271,7 @@ pub(super) enum What<'a> {
 }
 
 impl Question<'_> {
-    fn scopes(&self) -> impl Iterator<Item = Scope> + Clone + use<> {
+    pub(super) fn scopes(&self) -> impl Iterator<Item = Scope> + Clone + use<> {
         [Some(CLUSTER), self.scope].into_iter().flatten()
     }
 

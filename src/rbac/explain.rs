@@ -6,10 +6,10 @@
 use super::{
     eval::{Question, What},
     index::{CLUSTER, Grant, RoleIndex, Rules, UNHEARD, has},
-    model::Plain,
+    model::{BindingName, Plain},
 };
 use crate::request::{Attributes, Object};
-use std::fmt;
+use std::{fmt, sync::Arc};
 
 /// Roles that are looked at; of a caller with more, the first.
 const EXAMINED: usize = 1000;
@@ -17,6 +17,18 @@ const EXAMINED: usize = 1000;
 const LISTED: usize = 8;
 /// Bytes of the whole sentence.
 const LENGTH: usize = 400;
+
+/// Near misses that [`Rules::near_misses`] tells.
+const TOLD: usize = 32;
+
+/// A role bound to the caller that nearly allowed what was asked.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct NearMiss {
+    /// The binding, and in it the role.
+    pub binding: Arc<BindingName>,
+    /// The sentence that [`Rules::explain`] would say of it.
+    pub text: String,
+}
 
 /// How a role falls short, the nearest first.
 #[derive(Debug, Clone)]
@@ -55,7 +67,7 @@ impl Rules {
         let here = here.min_by_key(|(_, short)| short.distance());
         let nearest = match here {
             Some((_, Short::Names(_))) => here,
-            _ => self.elsewhere(user, groups, &question).or(here),
+            _ => self.elsewhere(user, groups, &question).next().or(here),
         };
         let sentence = match nearest {
             Some((grant, short)) => self.sentence(grant, &short, asked),
@@ -68,17 +80,37 @@ impl Rules {
         cut(sentence)
     }
 
-    /// A role that would do, had it been bound where it is asked.
-    fn elsewhere(
-        &self,
+    /// Every role bound to the caller that came near, the nearest first, up to a bound; empty if there is none.
+    pub fn near_misses(&self, user: &str, groups: &[String], asked: Attributes<'_>) -> Vec<NearMiss> {
+        let question = self.question(asked);
+        let here = self.grants(user, groups, asked).take(EXAMINED);
+        let here = here.filter_map(|(grant, role)| Some((grant, self.short_of(role, &question, asked)?)));
+        let mut found: Vec<(&Grant, Short<'_>)> =
+            here.chain(self.elsewhere(user, groups, &question)).collect();
+        found.sort_by_key(|(_, short)| short.distance());
+        let mut told: Vec<NearMiss> = Vec::new();
+        for (grant, short) in found {
+            let Some(binding) = self.bindings.get(grant.binding as usize) else { continue };
+            let text = cut(self.sentence(grant, &short, asked));
+            // A caller may be named twice by one binding.
+            if told.len() < TOLD && told.iter().all(|known| known.text != text) {
+                told.push(NearMiss { binding: Arc::clone(binding), text });
+            }
+        }
+        told
+    }
+
+    /// Roles that would do, had they been bound where it is asked.
+    fn elsewhere<'a>(
+        &'a self,
         user: &str,
         groups: &[String],
         question: &Question<'_>,
-    ) -> Option<(&Grant, Short<'_>)> {
+    ) -> impl Iterator<Item = (&'a Grant, Short<'a>)> {
         let others = self.holders(user, groups).flat_map(|(_, holder)| holder.grants.iter());
         let others =
             others.flatten().filter(|(scope, _)| *scope != CLUSTER && Some(*scope) != question.scope);
-        others.take(EXAMINED).find_map(|(_, grant)| {
+        others.take(EXAMINED).filter_map(|(_, grant)| {
             self.roles.get(grant.role as usize)?.allows(question)?;
             let namespace = self.bindings.get(grant.binding as usize)?.namespace.as_deref()?;
             Some((grant, Short::Namespace(namespace)))

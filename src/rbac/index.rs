@@ -75,7 +75,7 @@ pub(super) struct Grant {
 }
 
 /// What kind of subject a binding names.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, PartialOrd, Ord)]
 pub enum SubjectKind {
     /// A user by name.
     User,

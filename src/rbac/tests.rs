@@ -413,6 +413,59 @@ items:
 
 // --- aggregation --------------------------------------------------------------------------------------------
 
+/// All of them, the nearest first; a user who is named twice hears it once.
+#[test]
+fn near_misses_are_told_in_order() {
+    let rules = load(
+        r#"
+apiVersion: v1
+kind: List
+items:
+- apiVersion: rbac.authorization.k8s.io/v1
+  kind: ClusterRole
+  metadata: {name: viewer}
+  rules: [{verbs: [get], apiGroups: [""], resources: [pods]}]
+- apiVersion: rbac.authorization.k8s.io/v1
+  kind: ClusterRole
+  metadata: {name: editor}
+  rules: [{verbs: [delete], apiGroups: [""], resources: [pods]}]
+- apiVersion: rbac.authorization.k8s.io/v1
+  kind: Role
+  metadata: {name: one, namespace: dev}
+  rules: [{verbs: [delete], apiGroups: [""], resources: [pods], resourceNames: [a]}]
+- apiVersion: rbac.authorization.k8s.io/v1
+  kind: ClusterRoleBinding
+  metadata: {name: viewers}
+  subjects: [{kind: User, name: dora}, {kind: Group, name: devs}]
+  roleRef: {kind: ClusterRole, name: viewer}
+- apiVersion: rbac.authorization.k8s.io/v1
+  kind: RoleBinding
+  metadata: {name: editors, namespace: prod}
+  subjects: [{kind: Group, name: devs}]
+  roleRef: {kind: ClusterRole, name: editor}
+- apiVersion: rbac.authorization.k8s.io/v1
+  kind: RoleBinding
+  metadata: {name: ones, namespace: dev}
+  subjects: [{kind: User, name: dora}]
+  roleRef: {kind: Role, name: one}
+"#,
+    );
+    let asked = resource("delete", "dev", "pods", "b");
+    let near = rules.near_misses("dora", &groups(&["devs"]), asked);
+    let told: Vec<&str> = near.iter().map(|n| n.text.as_str()).collect();
+    assert_eq!(
+        told,
+        [
+            "Role dev/one, bound by RoleBinding dev/ones, allows delete on pods named a only; not b",
+            "ClusterRole editor, bound by RoleBinding prod/editors, allows delete on pods in namespace prod only; not in dev",
+            "ClusterRole viewer, bound by ClusterRoleBinding viewers, allows get on pods; not delete",
+        ]
+    );
+    assert_eq!(near[0].binding.to_string(), "RoleBinding dev/ones");
+    assert_eq!(told[0], rules.explain("dora", &groups(&["devs"]), asked));
+    assert!(rules.near_misses("eve", &[], asked).is_empty());
+}
+
 #[test]
 fn aggregated_roles_are_computed() {
     let role = |name: &str, labels: &str, rest: &str| {
@@ -849,6 +902,38 @@ proptest! {
                         prop_assert!(named);
                     }
                     Decision::Deny => prop_assert!(rules.explain(user, &groups, asked).len() < 420),
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn who_can_lists_exactly_those_who_may(
+        objects in any_objects(),
+        questions in proptest::collection::vec((
+            proptest::sample::select(&VERBS[..]), proptest::sample::select(&GROUPS[..]), proptest::sample::select(&RESOURCES[..]),
+            proptest::sample::select(&NAMESPACES[..]), proptest::sample::select(&NAMES[..]), proptest::sample::select(&PATHS[..]),
+        ), 20),
+    ) {
+        let rules = Rules::new(objects.clone());
+        for (verb, group, what, namespace, name, at) in questions {
+            let (what, sub) = what.split_once('/').unwrap_or((what, ""));
+            let thing = Object::Resource { group, version: "", resource: what, subresource: sub, namespace, name };
+            for asked in [Attributes { verb, object: thing }, path(verb, at)] {
+                let found = rules.who_can(asked);
+                for grounds in &found {
+                    let rule = rules.rule(grounds).unwrap();
+                    prop_assert!(rule.allows(asked), "{grounds}");
+                    let role = objects.roles.iter().find(|r| r.name == grounds.binding.role).unwrap();
+                    prop_assert_eq!(&*role.rules[grounds.rule], rule);
+                }
+                for who in PEOPLE {
+                    let listed = |group: bool| {
+                        found.iter().any(|g| &*g.subject == who && (g.kind == SubjectKind::Group) == group)
+                    };
+                    prop_assert_eq!(listed(false), plainly(&objects, who, &[], asked), "user {} {:?}", who, asked);
+                    prop_assert_eq!(listed(true), plainly(&objects, "nobody", &groups(&[who]), asked), "group {} {:?}", who, asked);
+                    prop_assert_eq!(listed(true), rules.decide("nobody", &groups(&[who]), asked) != Decision::Deny);
                 }
             }
         }

@@ -57,6 +57,8 @@ fn every_subcommand_has_help() {
         (&["kubeconfig", "--help"], "Usage: gatelog kubeconfig [OPTIONS] --server <URL>"),
         (&["audit", "--help"], "Usage: gatelog audit <COMMAND>"),
         (&["audit", "show", "--help"], "Usage: gatelog audit show [OPTIONS] <DIR>"),
+        (&["explain", "--help"], "Usage: gatelog explain [OPTIONS]"),
+        (&["who-can", "--help"], "Usage: gatelog who-can [OPTIONS]"),
         (&["demo", "--help"], "Usage: gatelog demo [OPTIONS]"),
         (&["help", "serve"], "Usage: gatelog serve"),
         (&["--version"], concat!("gatelog ", env!("CARGO_PKG_VERSION"))),
@@ -82,6 +84,14 @@ fn bad_usage_exits_with_64() {
         (&["audit"], "Usage: gatelog audit <COMMAND>"),
         (&["audit", "show", "nowhere"], "nowhere: "),
         (&["audit", "show", ".", "--since", "yesterday"], "--since: expected "),
+        (&["explain", "--as", "u", "get", "pods"], "--config <FILE>|--rbac"),
+        (&["explain", "--rbac", ".", "get", "pods"], "--as <USER>"),
+        (&["explain", "--rbac", "nowhere", "--as", "u", "get", "pods"], "nowhere: "),
+        (&["explain", "--rbac", ".", "--config", "x", "--as", "u", "get", "pods"], "cannot be used with"),
+        (&["explain", "--config", "nowhere", "--as", "u", "get", "pods"], "nowhere: "),
+        (&["explain", "--rbac", ".", "--as", "", "get", "pods"], "the user name is empty"),
+        (&["who-can", "--rbac", ".", "get", "widgets"], "say its API group"),
+        (&["who-can", "--rbac", ".", "-o", "xml", "get", "pods"], "[possible values: text, json]"),
         (&["kubeconfig"], "--server <URL>"),
         (&["kubeconfig", "--server", "http://gate"], "begins with https://"),
         (&["kubeconfig", "--server", "https://gate", "--embed"], "--certificate-authority"),
@@ -93,6 +103,150 @@ fn bad_usage_exits_with_64() {
         assert!(text(&output.stderr).contains(expected), "{args:?}: {}", text(&output.stderr));
         assert!(output.stdout.is_empty(), "{args:?}");
     }
+}
+
+/// The demo's rules, asked. What is printed, and the exit code.
+fn asked(scratch: &Scratch, command: &str) -> (Option<i32>, String) {
+    let rules = Path::new(env!("CARGO_MANIFEST_DIR")).join("src/demo/world/rbac.yaml");
+    let (name, rest) = command.split_once(' ').unwrap();
+    let args: Vec<&str> =
+        [name, "--rbac", rules.to_str().unwrap()].into_iter().chain(rest.split(' ')).collect();
+    let output = scratch.gatelog(&args);
+    assert_ne!(output.status.code(), Some(64), "{command}: {}", text(&output.stderr));
+    (output.status.code(), text(&output.stdout).to_owned())
+}
+
+#[test]
+fn explain_says_why_and_why_not() {
+    let scratch = Scratch::new("explain");
+    for (command, code, expected) in [
+        (
+            "--as alice --as-group demo:developers delete pods web-0 -n shop",
+            0,
+            &[
+                "allowed: alice may delete pods web-0 in namespace shop\n  RoleBinding shop/demo:developers gives ClusterRole edit to Group demo:developers\n  rules[",
+                "delete",
+            ][..],
+        ),
+        (
+            "--as alice --as-group demo:developers get pods/exec -n shop",
+            0,
+            &["\n  create, which it takes besides: RoleBinding shop/demo:developers gives ClusterRole edit"],
+        ),
+        (
+            "--as alice --as-group demo:developers delete po/web-0 -n team-a",
+            1,
+            &[
+                "denied: alice may not delete pods web-0 in namespace team-a\n",
+                "  ClusterRole edit, bound by RoleBinding shop/demo:developers, allows delete on pods in namespace shop only; not in team-a\n",
+                "  ClusterRole view, bound by RoleBinding team-a/demo:developers, allows get, list, watch on pods; not delete\n",
+            ],
+        ),
+        (
+            "--as alice --as-group demo:developers delete ns shop",
+            1,
+            &["allows get, list, watch on namespaces; not delete"],
+        ),
+        ("--as alice get pods -n shop", 1, &["denied: alice may not get pods in namespace shop\n  no role"]),
+        ("--as alice get /version", 0, &["gives ClusterRole system:discovery to Group system:authenticated"]),
+        ("--no-bootstrap --as alice get /version", 1, &["no binding names this user or its groups"]),
+        (
+            "--no-bootstrap --as alice --as-group demo:viewers get pods",
+            1,
+            &[r#"clusterrole.rbac.authorization.k8s.io "view" not found"#],
+        ),
+        (
+            "--as system:serviceaccount:shop:app get pods -n shop",
+            0,
+            &["RoleBinding shop/demo:app gives ClusterRole view to ServiceAccount shop/app"],
+        ),
+        (
+            "--as root --as-group system:masters * *",
+            0,
+            &[
+                "allowed: root may * *.* at the cluster scope\n  members of system:masters may do everything\n",
+            ],
+        ),
+        (
+            "--as x --as-group demo:admins * *",
+            0,
+            &["ClusterRoleBinding demo:admins gives ClusterRole cluster-admin"],
+        ),
+    ] {
+        let (exit, said) = asked(&scratch, &format!("explain {command}"));
+        assert_eq!(exit, Some(code), "{command}: {said}");
+        for part in expected {
+            assert!(said.contains(part), "{command}: {said}");
+        }
+    }
+}
+
+#[test]
+fn explain_and_who_can_tell_programs() {
+    let scratch = Scratch::new("explain-json");
+    let json = |command: &str| -> (Option<i32>, serde_json::Value) {
+        let (exit, said) = asked(&scratch, command);
+        (exit, serde_json::from_str(&said).unwrap())
+    };
+    let (exit, told) = json("explain --as system:serviceaccount:shop:app get pods -n shop -o json");
+    assert_eq!(exit, Some(0));
+    assert_eq!(
+        told["groups"],
+        serde_json::json!(["system:serviceaccounts", "system:serviceaccounts:shop", "system:authenticated"])
+    );
+    assert_eq!(told["allowed"], true);
+    assert_eq!(told["by"][0]["role"], serde_json::json!({"kind": "ClusterRole", "name": "view"}));
+    assert_eq!(
+        told["by"][0]["subject"],
+        serde_json::json!({"kind": "ServiceAccount", "namespace": "shop", "name": "app"})
+    );
+    assert!(told["by"][0]["rule"]["verbs"].as_array().unwrap().iter().any(|v| v == "get"));
+
+    let (exit, told) = json("explain --as a --as-group demo:developers delete pods -n team-a -o json");
+    assert_eq!((exit, &told["allowed"], &told["refusedVerb"]), (Some(1), &false.into(), &"delete".into()));
+    assert_eq!(told["nearMisses"].as_array().unwrap().len(), 2);
+    assert_eq!(
+        told["nearMisses"][0]["binding"],
+        serde_json::json!({"kind": "RoleBinding", "namespace": "shop", "name": "demo:developers"})
+    );
+
+    let (exit, told) = json("who-can get pods -n shop -o json");
+    assert_eq!(exit, Some(0));
+    assert_eq!(told["always"], serde_json::json!([{"kind": "Group", "name": "system:masters"}]));
+    let may: Vec<&str> =
+        told["may"].as_array().unwrap().iter().map(|m| m["subject"]["name"].as_str().unwrap()).collect();
+    for name in ["demo:admins", "demo:developers", "demo:viewers", "app"] {
+        assert!(may.contains(&name), "{name}: {may:?}");
+    }
+}
+
+#[test]
+fn a_configurations_rules_are_asked() {
+    let scratch = Scratch::new("explain-config");
+    gate(&scratch, "");
+    let ask = |path: &str| {
+        scratch.gatelog(&["explain", "--config", "gatelog.yaml", "--as", "alice", "get", path]).status.code()
+    };
+    assert_eq!((ask("/version"), ask("/metrics")), (Some(0), Some(1)));
+}
+
+/// Each example of the README is what is printed, so far as it is shown.
+#[test]
+fn the_readmes_explanations_are_true() {
+    let scratch = Scratch::new("explain-readme");
+    let readme = fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("README.md")).unwrap();
+    let mut seen = 0;
+    for command in ["explain", "who-can"] {
+        let start = format!("$ gatelog {command} --rbac gatelog-demo/rbac.yaml ");
+        for example in readme.split(&start).skip(1) {
+            let (args, rest) = example.split_once('\n').unwrap();
+            let shown: &str = rest.split("```").next().unwrap().split("$ ").next().unwrap();
+            let (_, said) = asked(&scratch, &format!("{command} {args}"));
+            assert_eq!(said, shown, "{command} {args}");
+            seen += 1;
+        }
+    }
+    assert_eq!(seen, 2);
 }
 
 const KUBECONFIG: &str = "\
