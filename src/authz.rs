@@ -3,13 +3,15 @@
 //! [`Authz::impersonate`] turns who authenticated into who acts, each header of theirs authorized; [`Authz::authorize`]
 //! then decides on the request itself. Both ask the same rules, and nothing that is missing or unknown becomes a yes.
 
+mod live;
 mod refusal;
 pub mod source;
 #[cfg(test)]
 mod tests;
 
+pub use live::{Live, OnLoss, Source};
 pub use refusal::{Denial, Explain, Refused, Tell};
-pub use source::{Config, Loaded, Manifests, Unreadable, bootstrap};
+pub use source::{Cluster, Config, Loaded, Manifests, Shadow, Unreadable, bootstrap};
 
 use crate::{
     authn::Authenticated,
@@ -78,35 +80,69 @@ impl Permit {
 pub enum Reason {
     /// The caller is a member of `system:masters`; kube-apiserver gives no reason then.
     Master,
-    /// `RBAC: allowed by ClusterRoleBinding "b" of ClusterRole "r" to User "u"`.
-    Rbac(Grounds),
+    /// `RBAC: allowed by ClusterRoleBinding "b" of ClusterRole "r" to User "u"`; where there are rules of both sources, which of
+    /// them it is.
+    Rbac(Grounds, Option<Source>),
 }
 
 impl fmt::Display for Reason {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Master => Ok(()),
-            Self::Rbac(grounds) => grounds.fmt(f),
+            Self::Rbac(grounds, None) => grounds.fmt(f),
+            Self::Rbac(grounds, Some(source)) => write!(f, "{grounds} ({source})"),
         }
     }
+}
+
+/// Whether refusals of the rules are carried out.
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+pub enum Mode {
+    /// They are.
+    #[default]
+    Enforce,
+    /// They are recorded, and the request is forwarded. Impersonation and the rights of streams are enforced all the same.
+    Observe,
 }
 
 /// The rules of one snapshot.
 #[derive(Debug)]
 pub struct Authz {
-    rules: Rules,
+    files: Arc<Rules>,
+    cluster: Live,
+    shadow: Option<Arc<Rules>>,
+    mode: Mode,
     tell: Tell,
 }
 
 impl Authz {
-    /// Decides by `rules`, and says as much as `tell`.
-    pub fn new(rules: Rules, tell: Tell) -> Self {
-        Self { rules, tell }
+    /// Decides by `files`, and says as much as `tell`.
+    pub fn new(files: impl Into<Arc<Rules>>, tell: Tell) -> Self {
+        Self { files: files.into(), cluster: Live::Off, shadow: None, mode: Mode::default(), tell }
     }
 
-    /// What it decides by.
-    pub fn rules(&self) -> &Rules {
-        &self.rules
+    /// Decides by the cluster's rules as well: what either allows is allowed.
+    #[must_use]
+    pub fn with_cluster(self, cluster: Live) -> Self {
+        Self { cluster, ..self }
+    }
+
+    /// Asks a candidate beside the rules that count.
+    #[must_use]
+    pub fn with_shadow(self, shadow: Option<Arc<Rules>>) -> Self {
+        Self { shadow, ..self }
+    }
+
+    /// Carries refusals out, or not.
+    #[must_use]
+    pub fn with_mode(self, mode: Mode) -> Self {
+        Self { mode, ..self }
+    }
+
+    /// What it decides by, and where that is from.
+    pub fn rules(&self) -> impl Iterator<Item = (Source, &Arc<Rules>)> {
+        let cluster = self.cluster.known().map(|rules| (Source::Cluster, rules));
+        [(Source::Files, &self.files)].into_iter().chain(cluster)
     }
 
     /// Consumes the caller's `Impersonate-*` headers, and any other identity header that should still be there. Each header
@@ -201,13 +237,18 @@ impl Authz {
             return Ok(Reason::Master);
         }
         let (name, groups) = (user.name(), user.groups());
-        match self.rules.decide(name, groups, asked) {
-            Decision::Allow(grounds) => Ok(Reason::Rbac(grounds)),
-            Decision::Deny => Err(Denial {
-                missing: self.rules.missing(name, groups, asked).to_string(),
-                nearest: self.rules.explain(name, groups, asked),
-            }),
+        let both = self.cluster != Live::Off;
+        let mut denial = Denial { unknown: self.cluster.unknown().cloned(), ..Denial::default() };
+        for (source, rules) in self.rules() {
+            match rules.decide(name, groups, asked) {
+                Decision::Allow(grounds) => return Ok(Reason::Rbac(grounds, both.then_some(source))),
+                Decision::Deny => {
+                    denial.missing = rules.missing(name, groups, asked).to_string();
+                    denial.nearest = rules.explain(name, groups, asked);
+                }
+            }
         }
+        Err(denial)
     }
 }
 

@@ -22,7 +22,7 @@ use crate::{
         policy::{self, Policy},
     },
     authn,
-    authz::{self, Explain, Tell},
+    authz::{self, Explain, Mode as Enforcement, OnLoss, Tell},
     endpoint::{self, Explicit},
     forward, gateway, limits,
     pem::File,
@@ -310,8 +310,15 @@ fn server(listen: &Section<'_>, admin: &Section<'_>) -> Option<server::Config> {
     };
     let shutdown_delay = listen.duration_or_zero("shutdownDelayDuration", Duration::ZERO);
     let shutdown_grace = listen.duration_or_zero("shutdownGracePeriod", Duration::from_secs(30));
-    let admin_address = admin.parsed("address");
-    Some(server::Config { address: address?, listener, admin: admin_address, shutdown_delay, shutdown_grace })
+    let (admin_address, socket) = (admin.parsed("address"), admin.path("socket"));
+    Some(server::Config {
+        address: address?,
+        listener,
+        admin: admin_address,
+        socket,
+        shutdown_delay,
+        shutdown_grace,
+    })
 }
 
 fn endpoint(upstream: &Section<'_>) -> Option<endpoint::Config> {
@@ -368,12 +375,33 @@ fn forward(upstream: &Section<'_>) -> forward::Config {
 
 fn authorization(section: &Section<'_>) -> authz::Config {
     let rbac = section.section("rbac");
-    let (paths, bootstrap) = (rbac.paths("files"), rbac.flag("bootstrap", true));
+    let cluster = rbac.optional("cluster").map(|cluster| {
+        let words = [("refuse", OnLoss::Refuse), ("keep", OnLoss::Keep)];
+        let max_age = cluster.duration("maxAge", Duration::from_secs(300));
+        let on_loss = cluster.word("onLoss", &words, OnLoss::Refuse);
+        cluster.done();
+        authz::Cluster { max_age, on_loss }
+    });
+    // A cluster has its own.
+    let (paths, bootstrap) = (rbac.paths("files"), rbac.flag("bootstrap", cluster.is_none()));
     rbac.done();
+    let shadow = section.optional("shadow").map(|shadow| {
+        let (paths, bootstrap) = (shadow.paths("files"), shadow.flag("bootstrap", true));
+        if paths.is_empty() {
+            shadow.wrong("files", "expected at least one file or folder");
+        }
+        shadow.done();
+        authz::Shadow { paths, bootstrap }
+    });
+    let modes = [("enforce", Enforcement::Enforce), ("observe", Enforcement::Observe)];
+    let mode = section.word("mode", &modes, Enforcement::Enforce);
     // YAML reads a bare `off` as false.
     let explain = match section.is_false("explain") {
         true => Explain::Off,
-        false => section.word("explain", &[("off", Explain::Off), ("own", Explain::Own)], Explain::Own),
+        false => {
+            let words = [("off", Explain::Off), ("own", Explain::Own), ("full", Explain::Full)];
+            section.word("explain", &words, Explain::Own)
+        }
     };
     let unfit = |c: char| c.is_control() || matches!(c, '\u{2028}' | '\u{2029}');
     let fits = |text: &String| {
@@ -385,7 +413,7 @@ fn authorization(section: &Section<'_>) -> authz::Config {
         fits
     };
     let contact = section.text("contact").filter(fits).map(Arc::from);
-    authz::Config { paths, bootstrap, tell: Tell { explain, contact } }
+    authz::Config { paths, bootstrap, cluster, shadow, mode, tell: Tell { explain, contact } }
 }
 
 fn limits(section: &Section<'_>) -> limits::Config {

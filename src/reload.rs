@@ -10,12 +10,12 @@
 use crate::{
     audit::policy::Policy,
     authn::{self, Authn},
-    authz::{self, Authz},
+    authz::{self, Authz, Live, Mode, Tell},
     config::{Config, Error, Errors, PolicySource},
     endpoint::{self, Endpoint},
     forward::{self, Forward},
     gateway::{Gateway, Snapshot},
-    rbac::Counts,
+    rbac::{self, Counts},
     server::tls::{self, Serving},
 };
 use aws_lc_rs::digest;
@@ -47,13 +47,21 @@ pub struct Loaded {
     pub(crate) rules: Part<Rules>,
     pub(crate) forward: Part<Forward>,
     pub(crate) policy: Part<Policy>,
+    /// What is known of the cluster's rules; no file tells.
+    live: Live,
+    /// Made of `rules` and `live`.
+    authz: Arc<Authz>,
 }
 
 /// The rules, and how much of them came from files.
 #[derive(Debug)]
 pub(crate) struct Rules {
-    pub(crate) authz: Arc<Authz>,
+    files: Arc<rbac::Rules>,
+    shadow: Option<Arc<rbac::Rules>>,
+    mode: Mode,
+    tell: Tell,
     pub(crate) own: Counts,
+    pub(crate) rehearsed: Option<Counts>,
 }
 
 /// Loads everything that decides on requests. All errors are reported, not only the first.
@@ -74,7 +82,7 @@ impl Loaded {
     pub fn snapshot(&self) -> Snapshot {
         Snapshot {
             authn: self.authn.made.clone(),
-            authz: self.rules.made.authz.clone(),
+            authz: self.authz.clone(),
             forward: self.forward.made.clone(),
             tls: self.serving.made.config().clone(),
         }
@@ -104,9 +112,20 @@ impl Loaded {
         let policy = policy(file, &config.policy, before.map(|b| &b.policy)).map_err(&mut keep).ok();
         match (serving, authn, rules, forward, policy) {
             (Some(serving), Some(authn), Some(rules), Some(forward), Some(policy)) => {
-                Ok(Self { serving, authn, rules, forward, policy })
+                let live = before.map_or_else(|| unlisted(&config.authz), |before| before.live.clone());
+                let same = before.filter(|before| before.rules.print == rules.print);
+                let authz = same.map_or_else(|| rules.made.authz(&live), |before| before.authz.clone());
+                Ok(Self { serving, authn, rules, forward, policy, live, authz })
             }
             _ => Err(errors),
+        }
+    }
+
+    /// The same with what is known now of the cluster's rules.
+    fn set_live(&mut self, live: Live) {
+        if self.live != live {
+            self.authz = self.rules.made.authz(&live);
+            self.live = live;
         }
     }
 
@@ -119,6 +138,22 @@ impl Loaded {
         let names = ["serving pair", "authentication", "rules", "upstream", "audit policy"];
         let pairs = self.prints().into_iter().zip(other.prints());
         names.into_iter().zip(pairs).filter(|(_, (a, b))| a != b).map(|(name, _)| name).collect()
+    }
+}
+
+/// What is known of the cluster's rules before they have been listed.
+fn unlisted(config: &authz::Config) -> Live {
+    match config.cluster {
+        Some(_) => Live::Unknown("the cluster's rules have not been listed yet".into()),
+        None => Live::Off,
+    }
+}
+
+impl Rules {
+    fn authz(&self, live: &Live) -> Arc<Authz> {
+        let authz = Authz::new(self.files.clone(), self.tell.clone());
+        let authz = authz.with_cluster(live.clone()).with_shadow(self.shadow.clone()).with_mode(self.mode);
+        Arc::new(authz)
     }
 }
 
@@ -160,12 +195,40 @@ pub(crate) fn rules(
     before: Option<&Part<Rules>>,
 ) -> Result<Part<Rules>, Vec<Error>> {
     let at = errors_at(file, "authorization.rbac");
-    let files = config.read().map_err(|errors| at(lines("files", errors)))?;
-    part(before, (files, &config.tell), |(files, tell)| {
-        let loaded = files.rules().map_err(|problems| at(lines("files", problems)))?;
-        let authz = Authz::new(loaded.rules, (*tell).clone());
-        Ok((Rules { authz: Arc::new(authz), own: loaded.own }, loaded.warnings))
+    let rehearsed = errors_at(file, "authorization.shadow");
+    let files = config.read().map_err(|errors| at(lines("files", errors)));
+    let shadow = config.shadow.as_ref().map(authz::Shadow::read).transpose();
+    let shadow = shadow.map_err(|errors| rehearsed(lines("files", errors)));
+    let (files, shadow) = both(files, shadow)?;
+    part(before, (files, shadow, config.mode, &config.tell), |(files, shadow, mode, tell)| {
+        let loaded = files.rules().map_err(|problems| at(lines("files", problems)));
+        let shadow = shadow.as_ref().map(authz::Manifests::rules).transpose();
+        let shadow = shadow.map_err(|problems| rehearsed(lines("files", problems)));
+        let (loaded, shadow) = both(loaded, shadow)?;
+        let mut warnings = loaded.warnings;
+        let mut rules = Rules {
+            files: Arc::new(loaded.rules),
+            shadow: None,
+            mode: *mode,
+            tell: (*tell).clone(),
+            own: loaded.own,
+            rehearsed: None,
+        };
+        if let Some(shadow) = shadow {
+            warnings.extend(shadow.warnings.iter().map(|warning| format!("shadow rules: {warning}")));
+            rules.rehearsed = Some(shadow.own);
+            rules.shadow = Some(Arc::new(shadow.rules));
+        }
+        Ok((rules, warnings))
     })
+}
+
+/// Both, or the errors of both.
+fn both<A, B>(one: Result<A, Vec<Error>>, other: Result<B, Vec<Error>>) -> Result<(A, B), Vec<Error>> {
+    match (one, other) {
+        (Ok(one), Ok(other)) => Ok((one, other)),
+        (one, other) => Err([one.err(), other.err()].into_iter().flatten().flatten().collect()),
+    }
 }
 
 /// The upstream.
@@ -336,8 +399,17 @@ impl Reloader {
         }
     }
 
-    fn take_up(&self, next: Loaded, changed: Vec<&'static str>) -> Look {
+    /// From now on the cluster's rules are these. Says how many streams were ended for it.
+    pub fn set_live(&self, live: Live) -> usize {
         let mut state = self.state();
+        state.present.set_live(live);
+        self.gateway.swap(state.present.snapshot())
+    }
+
+    fn take_up(&self, mut next: Loaded, changed: Vec<&'static str>) -> Look {
+        let mut state = self.state();
+        // They may have changed since the files were read.
+        next.set_live(state.present.live.clone());
         if next.policy.print != state.present.policy.print {
             self.gateway.audit().set_policy(Policy::clone(&next.policy.made));
         }

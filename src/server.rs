@@ -24,6 +24,7 @@ use prometheus::Registry;
 use std::{
     io,
     net::SocketAddr,
+    path::PathBuf,
     sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
@@ -45,6 +46,8 @@ pub struct Config {
     pub listener: ListenerConfig,
     /// `/metrics` and the health endpoints, over plain HTTP; None for none.
     pub admin: Option<SocketAddr>,
+    /// Where the gate answers what its rules say (`gatelog explain --socket`), to its own user only; None for nowhere.
+    pub socket: Option<PathBuf>,
     /// How long requests are still accepted after readiness is off (kube-apiserver's `--shutdown-delay-duration`).
     pub shutdown_delay: Duration,
     /// How long what is under way may go on after that.

@@ -18,6 +18,8 @@ pub enum Explain {
     /// Only what is bound to the caller.
     #[default]
     Own,
+    /// Also who may instead, and by which role.
+    Full,
 }
 
 /// What callers are told when they are refused.
@@ -36,6 +38,8 @@ pub struct Denial {
     pub missing: String,
     /// What came nearest, and what to ask for.
     pub nearest: String,
+    /// Set when rules that should have been asked are not known: why, for the log. The caller is told to come back.
+    pub unknown: Option<Arc<str>>,
 }
 
 impl Denial {
@@ -52,11 +56,15 @@ impl Denial {
 
 impl fmt::Display for Denial {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(&joined(&self.missing, &self.nearest))
+        let known = joined(&self.missing, &self.nearest);
+        match &self.unknown {
+            Some(why) => f.write_str(&joined(why, &known)),
+            None => f.write_str(&known),
+        }
     }
 }
 
-/// 403, or 400 for impersonation that cannot be understood.
+/// 403, 400 for impersonation that cannot be understood, or 503 for rules that are not known.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Refused {
     /// For the caller, short of what [`Refused::told`] adds.
@@ -75,13 +83,16 @@ pub struct Refused {
 }
 
 impl Refused {
-    /// 403.
+    /// 403; 503 when the rules are not all known.
     pub(super) fn forbidden(user: &str, asked: Attributes<'_>, why: &Denial, tell: &Tell) -> Self {
         let reason = why.to_string();
         let whole = Status::forbidden(user, asked, &reason);
         let status = match tell.explain {
+            _ if why.unknown.is_some() => {
+                Status::unavailable("the cluster's rules are not known at the moment", Some(1))
+            }
             Explain::Off => Status::forbidden(user, asked, &why.missing),
-            Explain::Own => whole.clone(),
+            Explain::Own | Explain::Full => whole.clone(),
         };
         Self {
             status,

@@ -1,11 +1,12 @@
 //! Where the rules come from: manifests in files and folders, on top of the roles that every cluster starts with.
 
-use super::Tell;
+use super::{Mode, OnLoss, Tell};
 use crate::rbac::{self, Counts, Objects, Problem, Rules};
 use std::{
     fs,
     io::{self, Read as _},
     path::{Path, PathBuf},
+    time::Duration,
 };
 
 /// What to read.
@@ -17,14 +18,45 @@ pub struct Config {
     /// Whether the roles and bindings that every cluster starts with are there, too. An object of the same kind and name in
     /// `paths` takes the place of theirs.
     pub bootstrap: bool,
+    /// Whether the cluster's own rules count as well.
+    pub cluster: Option<Cluster>,
+    /// A candidate that is asked beside the rules that count.
+    pub shadow: Option<Shadow>,
+    /// Whether refusals are carried out.
+    pub mode: Mode,
     /// What callers are told of the rules when they are refused.
     pub tell: Tell,
+}
+
+/// The cluster's own rules, watched with the gate's account.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Cluster {
+    /// How long they count after the last sign that they are up to date.
+    pub max_age: Duration,
+    /// What becomes of them then.
+    pub on_loss: OnLoss,
+}
+
+/// Rules that are rehearsed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Shadow {
+    /// As [`Config::paths`].
+    pub paths: Vec<PathBuf>,
+    /// As [`Config::bootstrap`].
+    pub bootstrap: bool,
 }
 
 impl Default for Config {
     /// The bootstrap rules alone.
     fn default() -> Self {
-        Self { paths: Vec::new(), bootstrap: true, tell: Tell::default() }
+        Self {
+            paths: Vec::new(),
+            bootstrap: true,
+            cluster: None,
+            shadow: None,
+            mode: Mode::default(),
+            tell: Tell::default(),
+        }
     }
 }
 
@@ -83,18 +115,32 @@ impl Config {
     /// # Errors
     /// Everything that cannot be read, not only the first.
     pub fn read(&self) -> Result<Manifests, Vec<Unreadable>> {
-        let mut manifests = Manifests { files: Vec::new(), empty: Vec::new(), bootstrap: self.bootstrap };
+        Manifests::from(&self.paths, self.bootstrap)
+    }
+}
+
+impl Shadow {
+    /// Reads all files.
+    ///
+    /// # Errors
+    /// Everything that cannot be read, not only the first.
+    pub fn read(&self) -> Result<Manifests, Vec<Unreadable>> {
+        Manifests::from(&self.paths, self.bootstrap)
+    }
+}
+
+impl Manifests {
+    fn from(paths: &[PathBuf], bootstrap: bool) -> Result<Self, Vec<Unreadable>> {
+        let mut manifests = Self { files: Vec::new(), empty: Vec::new(), bootstrap };
         let mut errors = Vec::new();
-        for path in &self.paths {
+        for path in paths {
             if let Err(e) = manifests.read(path) {
                 errors.push(e);
             }
         }
         if errors.is_empty() { Ok(manifests) } else { Err(errors) }
     }
-}
 
-impl Manifests {
     fn read(&mut self, path: &Path) -> Result<(), Unreadable> {
         let failed = |path: &Path| {
             let path = path.to_owned();

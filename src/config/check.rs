@@ -4,6 +4,7 @@ use super::{Config, Draft, Error, Errors};
 use crate::{
     audit::{Mode, OnFailure},
     authn::{self, ReviewBy, ReviewTokens},
+    authz::Mode as Enforcement,
     endpoint,
     rbac::Counts,
     reload::{self, Loaded},
@@ -60,10 +61,17 @@ impl Report {
     pub fn new(config: &Config, loaded: &Loaded) -> Self {
         let authn = &loaded.authn.made;
         let rules = format!(
-            "{} from files; the bootstrap rules are {}",
+            "{} from files; the bootstrap rules are {}{}{}",
             counts(loaded.rules.made.own),
             if config.authz.bootstrap { "on" } else { "off" },
+            if config.authz.cluster.is_some() { "; the cluster's own as well" } else { "" },
+            if config.authz.mode == Enforcement::Observe {
+                "; refusals are only recorded, NOT carried out"
+            } else {
+                ""
+            },
         );
+        let rehearsed = loaded.rules.made.rehearsed;
         let record = format!(
             "{} to {}, {} when they cannot be kept, changes wait until they are {}",
             of(loaded.policy().rules(), "policy rule"),
@@ -103,6 +111,7 @@ impl Report {
                     .map_or_else(String::new, |n| format!("{n} of one source in a minute")),
             ),
             on("rbac", true, rules),
+            on("shadow rules", rehearsed.is_some(), rehearsed.map_or_else(String::new, counts)),
             on("validation", false, String::new()),
             on("audit", true, record),
             on(

@@ -291,13 +291,22 @@ fn every_error_names_file_key_and_reason() {
         ),
         ("authorization: {rbac: {files: a}}", &["authorization.rbac.files: expected a list"]),
         ("authorization: {rbac: {files: [1]}}", &["authorization.rbac.files[0]: expected text"]),
-        ("authorization: {explain: full}", &["authorization.explain: \"full\" is none of off, own"]),
+        ("authorization: {explain: all}", &["authorization.explain: \"all\" is none of off, own, full"]),
+        (
+            "authorization: {shadow: {}}",
+            &["authorization.shadow.files: expected at least one file or folder"],
+        ),
+        ("authorization: {mode: audit}", &["authorization.mode: \"audit\" is none of enforce, observe"]),
+        (
+            "authorization: {rbac: {cluster: {onLoss: open}}}",
+            &["authorization.rbac.cluster.onLoss: \"open\" is none of refuse, keep"],
+        ),
         ("authorization: {contact: [a]}", &["authorization.contact: expected text"]),
         (
             "authorization: {contact: \"a\\nb\"}",
             &["authorization.contact: expected one line of at most 200 characters"],
         ),
-        ("authorization: {mode: RBAC}", &["authorization.mode: unknown key"]),
+        ("authorization: {modes: RBAC}", &["authorization.modes: unknown key"]),
         ("audit: {}", &["audit.dir: is missing"]),
         (
             "audit: {dir: a, policy: none}",
@@ -405,6 +414,7 @@ fn what_refusals_tell_is_taken() {
     for (section, want) in [
         ("", Explain::Own),
         ("explain: own", Explain::Own),
+        ("explain: full", Explain::Full),
         ("explain: off", Explain::Off),
         ("explain: 'off'", Explain::Off),
         ("explain: \"off\", contact: null", Explain::Off),
@@ -689,6 +699,7 @@ fn a_check_says_what_is_on_and_what_is_off() {
         "anonymous: off",
         "limit of failed authentications: on (100 of one source in a minute)",
         "rbac: on (0 roles, 0 rules and 1 binding from files; the bootstrap rules are on)",
+        "shadow rules: off",
         "validation: off",
         "audit: on (",
         "admin: off",
@@ -699,5 +710,5 @@ fn a_check_says_what_is_on_and_what_is_off() {
     for (got, want) in lines.iter().zip(want) {
         assert!(got.starts_with(want), "{got:?} does not begin with {want:?}");
     }
-    assert!(lines[12].ends_with("changes wait until they are written)"), "{}", lines[12]);
+    assert!(lines[13].ends_with("changes wait until they are written)"), "{}", lines[13]);
 }

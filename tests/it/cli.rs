@@ -522,7 +522,7 @@ fn a_signal_ends_the_gate_in_order() {
             probe(admin, "/readyz?verbose&exclude=upstream"),
             "[+]ping ok\n[+]upstream excluded: ok\n[+]audit ok\n[+]issuers ok\n[+]certs ok\n[+]shutdown ok\n\
              note: static tokens: off\nnote: front proxy: off\nnote: service accounts: off\nnote: issuers: off\n\
-             note: token review: off\nnote: anonymous: off\nnote: validation: off\nreadyz check passed\n"
+             note: token review: off\nnote: anonymous: off\nnote: shadow rules: off\nnote: validation: off\nreadyz check passed\n"
         );
         let metrics = probe(admin, "/metrics");
         for line in [
