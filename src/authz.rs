@@ -228,6 +228,12 @@ impl Authz {
         Err((what, why))
     }
 
+    /// Whether a denial of this question is carried out: always, unless the mode is to observe. Even then what opens a tunnel is
+    /// enforced; a watch or a log is not one, however it is carried.
+    pub fn enforces(&self, asked: Attributes<'_>, upgrade: bool) -> bool {
+        self.mode == Mode::Enforce || opens_tunnel(asked, upgrade)
+    }
+
     /// The bare question, for streams that are decided again later. The error says why not.
     ///
     /// # Errors
@@ -261,6 +267,19 @@ pub(crate) fn needs_create(asked: Attributes<'_>, upgrade: bool) -> bool {
         _ => false,
     };
     stream && asked.verb != "create"
+}
+
+/// Whether bytes go through unseen once this is allowed. Exec and its kin do by name alone: aggregated APIs have the same
+/// subresources. Behind `create` on nodes/proxy the kubelet runs commands, without an upgrade as well.
+fn opens_tunnel(asked: Attributes<'_>, upgrade: bool) -> bool {
+    match asked.object {
+        Object::Resource { subresource: "exec" | "attach" | "portforward", .. } => true,
+        Object::Resource { group: "", resource: "nodes", subresource: "proxy", .. } => {
+            upgrade || asked.verb == "create"
+        }
+        Object::Resource { subresource, .. } => upgrade && asked.verb != "watch" && subresource != "log",
+        Object::Path(_) => upgrade,
+    }
 }
 
 /// The header that led to an impersonation check, as a person would write it.
