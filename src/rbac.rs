@@ -2,11 +2,13 @@
 //!
 //! [`read()`] turns manifests into [`Objects`], [`Rules::new`] those into an index, [`Rules::decide`] answers, and
 //! [`Rules::explain`] says what came nearest when the answer is no; [`Rules::who_can`] asks the other way round.
+//! [`Rules::listed`] and [`intersection()`] are for those who want to see a list.
 
 mod aggregate;
 mod eval;
 mod explain;
 mod index;
+mod intersection;
 mod model;
 mod read;
 #[cfg(test)]
@@ -16,6 +18,7 @@ mod who;
 pub use eval::{Decision, Grounds, Missing};
 pub use explain::NearMiss;
 pub use index::{Counts, Rules, SubjectKind};
+pub use intersection::{Cut, intersection};
 pub use model::{
     Binding, BindingName, GROUP, Objects, Place, Requirement, Role, RoleName, Rule, Selector, Subject,
 };

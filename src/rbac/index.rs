@@ -7,7 +7,7 @@
 
 use super::{
     aggregate::aggregate,
-    model::{BindingName, Objects, RoleName, Rule, Subject},
+    model::{Binding, BindingName, Objects, Role, RoleName, Rule, Subject},
 };
 use std::{collections::HashSet, sync::Arc};
 
@@ -169,29 +169,37 @@ impl<T> Table<T> {
 }
 
 impl Rules {
-    /// Computes the aggregated roles and indexes everything. Of objects with one name the last counts; a binding whose
-    /// role is missing grants nothing, and denials say so.
+    /// Computes the aggregated roles and indexes everything. Of roles with one name the last counts; a binding whose role is
+    /// missing grants nothing, and denials say so.
     pub fn new(mut objects: Objects) -> Self {
         aggregate(&mut objects.roles);
-        let counts = Counts {
-            roles: objects.roles.len(),
-            rules: objects.roles.iter().map(|r| r.rules.len()).sum(),
-            bindings: objects.bindings.len(),
-        };
-        let mut words = Words::new();
-        let mut roles = Vec::with_capacity(objects.roles.len());
-        let mut by_name: HashMap<RoleName, u32> = HashMap::default();
-        for role in objects.roles {
-            by_name.insert(role.name, number(roles.len()));
-            roles.push(RoleIndex::new(role.rules.into(), true, &mut words));
-        }
+        Self::as_written(&objects.roles, &objects.bindings)
+    }
 
-        let mut rules = Self { counts, ..Self::default() };
-        let mut bindings = Vec::with_capacity(objects.bindings.len());
+    /// As [`Rules::new`], but aggregated roles have the rules that are written in them: those of a cluster, where somebody
+    /// else computes them. Shares rules and names with the objects.
+    pub fn as_written<'a>(
+        roles: impl IntoIterator<Item = &'a Role>,
+        bindings: impl IntoIterator<Item = &'a Binding>,
+    ) -> Self {
+        let mut words = Words::new();
+        let mut indexes = Vec::new();
+        let mut by_name: HashMap<&RoleName, u32> = HashMap::default();
+        let mut counts = Counts::default();
+        for role in roles {
+            counts.roles += 1;
+            counts.rules += role.rules.len();
+            by_name.insert(&role.name, number(indexes.len()));
+            indexes.push(RoleIndex::new(role.rules.as_slice().into(), true, &mut words));
+        }
+        let mut roles = indexes;
+
+        let mut rules = Self::default();
+        let mut names = Vec::new();
         let mut users = Holders::default();
         let mut groups = Holders::default();
-        for binding in objects.bindings {
-            let role = *by_name.entry(binding.name.role.clone()).or_insert_with(|| {
+        for binding in bindings {
+            let role = *by_name.entry(&binding.name.role).or_insert_with(|| {
                 rules.dangling = true;
                 roles.push(RoleIndex::new(Box::default(), false, &mut words));
                 number(roles.len() - 1)
@@ -203,24 +211,26 @@ impl Rules {
                     *rules.scopes.entry(Arc::clone(namespace)).or_insert(next)
                 }
             };
-            let grant = |kind| Grant { role, binding: number(bindings.len()), kind };
-            for subject in binding.subjects {
+            let grant = |kind| Grant { role, binding: number(names.len()), kind };
+            for subject in &binding.subjects {
                 match subject {
                     Subject::User(name) => users.add(name, scope, grant(SubjectKind::User)),
                     Subject::Group(name) => groups.add(name, scope, grant(SubjectKind::Group)),
                     Subject::ServiceAccount { namespace, name } => {
                         let user = format!("system:serviceaccount:{namespace}:{name}");
-                        users.add(user, scope, grant(SubjectKind::ServiceAccount));
+                        users.add(&user, scope, grant(SubjectKind::ServiceAccount));
                     }
                 }
             }
-            bindings.push(binding.name);
+            names.push(Arc::clone(&binding.name));
         }
+        counts.bindings = names.len();
+        rules.counts = counts;
         rules.users = users.finish(&roles);
         rules.groups = groups.finish(&roles);
         rules.words = words.0;
         rules.roles = roles.into();
-        rules.bindings = bindings.into();
+        rules.bindings = names.into();
         rules
     }
 
@@ -282,11 +292,14 @@ impl Words {
 
 /// Holders while their grants are collected.
 #[derive(Default)]
-struct Holders(HashMap<String, Vec<(Scope, Grant)>>);
+struct Holders(HashMap<Arc<str>, Vec<(Scope, Grant)>>);
 
 impl Holders {
-    fn add(&mut self, name: String, scope: Scope, grant: Grant) {
-        self.0.entry(name).or_default().push((scope, grant));
+    fn add(&mut self, name: &str, scope: Scope, grant: Grant) {
+        match self.0.get_mut(name) {
+            Some(grants) => grants.push((scope, grant)),
+            None => drop(self.0.insert(name.into(), vec![(scope, grant)])),
+        }
     }
 
     fn finish(self, roles: &[RoleIndex]) -> HashMap<Arc<str>, Holder> {
@@ -299,7 +312,7 @@ impl Holders {
             let many = many.filter_map(|g| Some((g.first()?.0, Many::new(g, roles)))).collect();
             Holder { grants, many }
         };
-        self.0.into_iter().map(|(name, grants)| (name.into(), holder(grants))).collect()
+        self.0.into_iter().map(|(name, grants)| (name, holder(grants))).collect()
     }
 }
 

@@ -946,6 +946,172 @@ proptest! {
     }
 }
 
+// --- lists of rules -----------------------------------------------------------------------------------------
+
+/// `verbs | groups | resources | names`, or `verbs | paths`; words apart by a blank, `""` is the empty one.
+fn rule(text: &str) -> Rule {
+    let lists: Vec<Vec<String>> = text
+        .split('|')
+        .map(|list| list.split_whitespace().map(|word| word.trim_matches('"').to_owned()).collect())
+        .collect();
+    let at = |i: usize| lists.get(i).cloned().unwrap_or_default();
+    match lists.len() {
+        2 => Rule { verbs: at(0), non_resource_urls: at(1), ..Rule::default() },
+        _ => Rule {
+            verbs: at(0),
+            api_groups: at(1),
+            resources: at(2),
+            resource_names: at(3),
+            ..Rule::default()
+        },
+    }
+}
+
+fn cut(theirs: &[&str], ours: &[&str], cap: usize) -> Cut {
+    let theirs: Vec<Rule> = theirs.iter().map(|text| rule(text)).collect();
+    let ours: Vec<Arc<Rule>> = ours.iter().map(|text| Arc::new(rule(text))).collect();
+    intersection(&theirs, &ours, cap)
+}
+
+#[test]
+fn two_lists_of_rules_meet() {
+    let meet = |theirs: &[&str], ours: &[&str], expected: &[&str]| {
+        let expected = Cut { rules: expected.iter().map(|text| rule(text)).collect(), incomplete: false };
+        assert_eq!(cut(theirs, ours, 100), expected, "{theirs:?} {ours:?}");
+    };
+    let all = "*|*|*";
+    // What one covers stays as it is, in its order, whatever covers it.
+    let some = ["get list||pods", "*|apps|*", "get|/api /api/*", "*|*|*|a b", "get|\"\"|configmaps|x"];
+    meet(&some, &some, &some);
+    meet(&some, &[all, "*|*"], &some);
+    meet(&["get|\"\"|pods", "get|\"\"|pods"], &[all], &["get|\"\"|pods", "get|\"\"|pods"]);
+    meet(&some, &[], &[]);
+    meet(&[], &some, &[]);
+    // A star against words is the words.
+    meet(&[all], &["get list|apps|deployments"], &["get list|apps|deployments"]);
+    meet(&["get watch|*|*"], &["get list|apps|*"], &["get|apps|*"]);
+    meet(&["* get|apps|x"], &["list|apps|x"], &["list|apps|x"]);
+    meet(&["get|apps|x"], &["list|apps|x"], &[]);
+    meet(&["get|apps|x"], &["get|batch|x"], &[]);
+    // Resources and their subresources.
+    meet(&["get|\"\"|pods */log"], &["get|\"\"|pods/log services"], &["get|\"\"|pods/log"]);
+    meet(&["get|\"\"|pods"], &["get|\"\"|pods/log"], &[]);
+    meet(&["get|\"\"|*/log"], &["get|\"\"|pods pods/xlog pods/a/log log"], &[]);
+    meet(&["get|\"\"|* pods"], &["get|\"\"|*/log pods/log jobs"], &["get|\"\"|*/log jobs"]);
+    meet(&["get|\"\"|*/*"], &["get|\"\"|pods/log"], &[]);
+    meet(&["get|\"\"|*/a/b"], &["get|\"\"|userextras/a/b"], &["get|\"\"|userextras/a/b"]);
+    // No names are all names; a star is a name, and no name in common is not all of them.
+    meet(&["get|\"\"|pods"], &["get|\"\"|pods|a b"], &["get|\"\"|pods|a b"]);
+    meet(&["get|\"\"|pods|b c"], &["get list|\"\"|pods|a b"], &["get|\"\"|pods|b"]);
+    meet(&["get|\"\"|pods|a"], &["get|\"\"|pods|b"], &[]);
+    meet(&["get|\"\"|pods|*"], &["get|\"\"|pods|b"], &[]);
+    // Paths: the longer beginning.
+    meet(&["get|/api*"], &["get|/api/* /apis /metrics"], &["get|/api/* /apis"]);
+    meet(&["get|/a/b/*"], &["*|/a**"], &["get|/a/b/*"]);
+    meet(&["get post|/a/b /c"], &["get|*"], &["get|/a/b /c"]);
+    meet(&["get|/a*b"], &["get|/a*"], &["get|/a*b"]);
+    meet(&["get|/a*b"], &["get|/aXb"], &[]);
+    meet(&["get|/foo/*"], &["get|/foo"], &[]);
+    // The two kinds do not meet.
+    meet(&["*|*"], &[all], &[]);
+    // Pieces that another one covers are not said.
+    meet(&["get list|\"\"|*"], &["get|\"\"|pods", "get|\"\"|*"], &["get|\"\"|*"]);
+    meet(&["get list|\"\"|*"], &["get|\"\"|*", "get|\"\"|pods"], &["get|\"\"|*"]);
+    meet(
+        &["get list|\"\"|*", "get|\"\"|pods"],
+        &["get|\"\"|pods services", "list|\"\"|*"],
+        &["get|\"\"|pods services", "list|\"\"|*", "get|\"\"|pods"],
+    );
+}
+
+#[test]
+fn long_lists_of_rules_are_cut() {
+    let texts: Vec<String> = (0..3000).map(|i| format!("get|\"\"|thing{i}")).collect();
+    let texts: Vec<&str> = texts.iter().map(String::as_str).collect();
+    let all = cut(&texts, &texts, 3000);
+    assert!(!all.incomplete && all.rules.len() == 3000);
+    let first = cut(&texts, &texts, 10);
+    assert!(first.incomplete);
+    assert_eq!(first.rules, all.rules[..10]);
+    let pieces = cut(&["get list|\"\"|*"], &texts[..20], 10);
+    assert!(pieces.incomplete && pieces.rules.len() == 10);
+    assert!(!cut(&["get list|\"\"|*"], &texts[..20], 20).incomplete);
+    // Neither many rules nor long ones keep anybody waiting.
+    let other: Vec<String> = (0..3000).map(|i| format!("get list|\"\"|thing{}", i + 1500)).collect();
+    let other: Vec<&str> = other.iter().map(String::as_str).collect();
+    assert!(cut(&texts, &other, 10_000).incomplete);
+    let long = |from: usize| {
+        format!("get|x|{}", (from..from + 50_000).map(|i| format!("t{i} ")).collect::<String>())
+    };
+    assert!(cut(&[&long(0)], &[&long(1)], 100).incomplete);
+}
+
+proptest! {
+    #![proptest_config(ProptestConfig { cases: 400, ..ProptestConfig::default() })]
+
+    #[test]
+    fn what_two_lists_have_in_common_is_what_both_allow(
+        theirs in proptest::collection::vec(any_rule(), 0..6),
+        ours in proptest::collection::vec(any_rule(), 0..6),
+        cap in prop_oneof![4 => Just(1000usize), 1 => 0usize..4],
+        questions in proptest::collection::vec((
+            proptest::sample::select(&VERBS[..]), proptest::sample::select(&GROUPS[..]), proptest::sample::select(&RESOURCES[..]),
+            proptest::sample::select(&NAMES[..]), proptest::sample::select(&PATHS[..]),
+        ), 60),
+    ) {
+        let ours: Vec<Arc<Rule>> = ours.into_iter().map(Arc::new).collect();
+        let cut = intersection(&theirs, &ours, cap);
+        prop_assert!(cut.rules.len() <= cap);
+        for (verb, group, what, name, at) in questions {
+            let (what, sub) = what.split_once('/').unwrap_or((what, ""));
+            let thing = Object::Resource { group, version: "", resource: what, subresource: sub, namespace: "", name };
+            for asked in [Attributes { verb, object: thing }, path(verb, at)] {
+                let both = theirs.iter().any(|r| r.allows(asked)) && ours.iter().any(|r| r.allows(asked));
+                let one = cut.rules.iter().any(|r| r.allows(asked));
+                prop_assert!(both || !one, "{:?} is not allowed by both: {:?}", asked, cut);
+                prop_assert!(one || cut.incomplete || !both, "{:?} is allowed by both: {:?}", asked, cut);
+            }
+        }
+        let same: Vec<Arc<Rule>> = theirs.iter().cloned().map(Arc::new).collect();
+        prop_assert_eq!(intersection(&theirs, &same, 1000), Cut { rules: theirs, incomplete: false });
+    }
+}
+
+#[test]
+fn a_caller_s_rules_are_listed() {
+    let rules = load(OBJECTS);
+    let listed = |user: &str, list: &[&str], namespace: &str| {
+        rules.listed(user, &groups(list), namespace).iter().map(|r| (**r).clone()).collect::<Vec<_>>()
+    };
+    let version = rule("get|/version");
+    let reader = rule("get|\"\"|namespaces pods");
+    assert_eq!(listed("u", &["dev", "system:authenticated"], "x"), [version.clone(), reader.clone()]);
+    assert_eq!(listed("u", &["dev", "*", "system:authenticated"], "x"), [version.clone(), reader]);
+    assert_eq!(listed("u", &["dev", "system:authenticated"], ""), [version.clone()]);
+    assert_eq!(listed("u", &["dev", "system:authenticated"], "elsewhere"), [version]);
+    // A path behind a RoleBinding allows nothing.
+    assert_eq!(listed("owner", &[], "ns1"), [rule("*|*|*")]);
+    assert_eq!(listed("owner", &[], "ns2"), []);
+    assert_eq!(listed("ghost", &[], "x"), []);
+}
+
+#[test]
+fn rules_as_written_are_not_aggregated() {
+    let text = "apiVersion: rbac.authorization.k8s.io/v1\nkind: ClusterRole\nmetadata: {name: sum}\naggregationRule: {clusterRoleSelectors: [{matchLabels: {a: b}}]}\n---\napiVersion: rbac.authorization.k8s.io/v1\nkind: ClusterRole\nmetadata: {name: part, labels: {a: b}}\nrules: [{verbs: [get], nonResourceURLs: [/a]}]\n---\napiVersion: rbac.authorization.k8s.io/v1\nkind: ClusterRoleBinding\nmetadata: {name: b}\nsubjects: [{kind: User, name: u}]\nroleRef: {kind: ClusterRole, name: sum}";
+    let (mut objects, mut problems) = (Objects::default(), Vec::new());
+    read("test.yaml", text, &mut objects, &mut problems);
+    assert!(problems.is_empty());
+    let sum = &mut objects.roles[0];
+    assert!(sum.name.name.as_ref() == "sum" && sum.aggregation.is_some());
+    sum.rules = vec![Arc::new(rule("get|/b"))];
+    let written = Rules::as_written(&objects.roles, &objects.bindings);
+    allow!(written, "u", [], path("get", "/b"));
+    deny!(written, "u", [], path("get", "/a"));
+    let computed = Rules::new(objects);
+    allow!(computed, "u", [], path("get", "/a"));
+    deny!(computed, "u", [], path("get", "/b"));
+}
+
 #[test]
 fn a_user_with_many_roles_is_answered_from_their_mentions() {
     let mut text = String::new();
