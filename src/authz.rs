@@ -3,6 +3,7 @@
 //! [`Authz::impersonate`] turns who authenticated into who acts, each header of theirs authorized; [`Authz::authorize`]
 //! then decides on the request itself. Both ask the same rules, and nothing that is missing or unknown becomes a yes.
 
+pub mod explain;
 mod live;
 mod refusal;
 pub mod source;
@@ -22,6 +23,7 @@ use crate::{
     streams::Right,
 };
 use http::{HeaderMap, HeaderName};
+use serde::{Deserialize, Serialize};
 use std::{fmt, sync::Arc};
 
 /// The caller, after impersonation has been authorized.
@@ -96,7 +98,8 @@ impl fmt::Display for Reason {
 }
 
 /// Whether refusals of the rules are carried out.
-#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Mode {
     /// They are.
     #[default]

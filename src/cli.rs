@@ -1,6 +1,7 @@
 //! The command line: one subcommand a file. The only place of anyhow and of exit codes.
 //!
 //! 0: done. 1: it could not start, or failed later; `explain`: denied. 64: bad usage or a bad configuration, nothing was begun.
+//! 69: nobody, or no gate, answers at the socket.
 
 mod asked;
 mod audit;
@@ -10,6 +11,7 @@ mod demo;
 mod explain;
 mod kubeconfig;
 mod serve;
+mod socket;
 mod who_can;
 
 use crate::config;
@@ -44,6 +46,9 @@ enum Command {
 /// `EX_USAGE` of sysexits.h.
 const USAGE: u8 = 64;
 
+/// `EX_UNAVAILABLE` of sysexits.h.
+const UNAVAILABLE: u8 = 69;
+
 /// What a subcommand comes to.
 type Outcome = Result<ExitCode, Failure>;
 
@@ -77,6 +82,11 @@ fn print(text: &impl Display) -> Result<(), anyhow::Error> {
         Err(error) if error.kind() != ErrorKind::BrokenPipe => Err(error.into()),
         _ => Ok(()),
     }
+}
+
+/// JSON for programs, which people can read as well.
+fn pretty(value: &impl serde::Serialize) -> Result<String, anyhow::Error> {
+    Ok(serde_json::to_string_pretty(value)? + "\n")
 }
 
 /// Runs the program.

@@ -150,7 +150,8 @@ fn unlisted(config: &authz::Config) -> Live {
 }
 
 impl Rules {
-    fn authz(&self, live: &Live) -> Arc<Authz> {
+    /// What decides by them and by what is known of the cluster's.
+    pub(crate) fn authz(&self, live: &Live) -> Arc<Authz> {
         let authz = Authz::new(self.files.clone(), self.tell.clone());
         let authz = authz.with_cluster(live.clone()).with_shadow(self.shadow.clone()).with_mode(self.mode);
         Arc::new(authz)

@@ -5,6 +5,7 @@
 //! flushed.
 
 mod listener;
+mod socket;
 pub mod tls;
 
 use crate::{
@@ -67,6 +68,8 @@ pub struct Gate {
     phase: watch::Sender<Phase>,
     places: Arc<Semaphore>,
     tasks: Vec<JoinHandle<()>>,
+    /// Given up when all else has ended.
+    _socket: Option<socket::Place>,
 }
 
 /// Why the gate cannot start.
@@ -85,6 +88,14 @@ pub enum StartError {
         address: SocketAddr,
         /// Why.
         error: io::Error,
+    },
+    /// `admin.socket` cannot be listened on.
+    #[error("admin.socket: {}: {problem}", path.display())]
+    Socket {
+        /// Where.
+        path: PathBuf,
+        /// Why.
+        problem: String,
     },
     /// Two metrics of one name: a defect.
     #[error("metrics: {0}")]
@@ -121,6 +132,10 @@ pub async fn start(config: config::Config) -> Result<Gate, StartError> {
     let server = config.server.clone();
     let tcp = listen(server.address).await?;
     let address = local(&tcp, server.address)?;
+    let at = |path: &PathBuf| {
+        socket::bind(path).map_err(|problem| StartError::Socket { path: path.clone(), problem })
+    };
+    let (desk, place) = server.socket.as_ref().map(at).transpose()?.unzip();
     let phase = watch::Sender::new(Phase::Serving);
     let places = Arc::new(Semaphore::new(server.listener.max_connections));
     let listener = Listener {
@@ -135,6 +150,9 @@ pub async fn start(config: config::Config) -> Result<Gate, StartError> {
         tokio::spawn(probe(gateway.clone(), health.state("upstream", Scope::Ready))),
         tokio::spawn(reloader.clone().run()),
     ];
+    if let Some(desk) = desk {
+        tasks.push(tokio::spawn(socket::serve(desk, gateway.clone())));
+    }
     let mut admin = None;
     if let Some(asked) = server.admin {
         let tcp = listen(asked).await?;
@@ -152,7 +170,19 @@ pub async fn start(config: config::Config) -> Result<Gate, StartError> {
     });
     let serving = health.state("shutdown", Scope::Stopping);
     serving.ok();
-    Ok(Gate { address, admin, gateway, reloader, health, config: server, serving, phase, places, tasks })
+    Ok(Gate {
+        address,
+        admin,
+        gateway,
+        reloader,
+        health,
+        config: server,
+        serving,
+        phase,
+        places,
+        tasks,
+        _socket: place,
+    })
 }
 
 async fn listen(address: SocketAddr) -> Result<TcpListener, StartError> {

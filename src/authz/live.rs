@@ -1,10 +1,12 @@
 //! The cluster's own rules, as far as they are known.
 
 use crate::rbac::Rules;
+use serde::{Deserialize, Serialize};
 use std::{fmt, sync::Arc};
 
 /// Where rules are from.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Hash, Serialize, Deserialize)]
+#[serde(rename_all = "lowercase")]
 pub enum Source {
     /// Manifests, and the bootstrap rules.
     Files,

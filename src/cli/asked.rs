@@ -2,57 +2,81 @@
 //!
 //! There is no cluster to ask what a name means: what every cluster has is known here, of all else the API group must be said.
 
-use super::usage;
+use super::{misconfigured, socket, usage};
 use crate::{
-    authz::{self, needs_create},
-    config,
-    rbac::{BindingName, Grounds, Rules, SubjectKind},
-    request::{Attributes, Object},
+    authz::{
+        self, Authz, Live,
+        explain::{Asked, BadQuestion, Grant, Named, Question as Posed},
+    },
+    config, reload,
 };
 use anyhow::{anyhow, bail};
-use serde_json::{Value, json};
-use std::{
-    fmt::{self, Display},
-    path::PathBuf,
-    process::ExitCode,
-};
+use serde::de::DeserializeOwned;
+use std::{fmt::Display, path::PathBuf, process::ExitCode, sync::Arc};
 
 /// By which rules.
 #[derive(Debug, clap::Args)]
-#[command(group = clap::ArgGroup::new("source").args(["config", "rbac"]).required(true))]
+#[command(group = clap::ArgGroup::new("source").args(["config", "rbac", "socket"]).required(true))]
 pub(super) struct Source {
-    /// The gate's configuration, whose rules are asked
-    #[arg(long, value_name = "FILE", conflicts_with = "rbac")]
+    /// A gate's configuration: the files that it names are read, now, and no gate is asked
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["rbac", "socket"])]
     config: Option<PathBuf>,
     /// Manifests of roles and bindings, or a folder of them; may be given more than once
-    #[arg(long, value_name = "FILE|DIR")]
+    #[arg(long, value_name = "FILE|DIR", conflicts_with = "socket")]
     rbac: Vec<PathBuf>,
+    /// The `admin.socket` of a gate that runs: it answers by the rules that it decides by, the cluster's own among them
+    #[arg(long, value_name = "PATH")]
+    socket: Option<PathBuf>,
     /// Without the roles and bindings that every cluster starts with
-    #[arg(long, conflicts_with = "config")]
+    #[arg(long, conflicts_with_all = ["config", "socket"])]
     no_bootstrap: bool,
 }
 
+/// Why a configuration's files do not tell what the gate does.
+const ONLY_LIVE: &str =
+    "the cluster's own rules count as well, which only the running gate knows: ask it by --socket";
+
+/// How a question is answered from files.
+type Answerer<T> = fn(&Authz, &Posed) -> Result<T, BadQuestion>;
+
 impl Source {
-    /// Warnings go to standard error. The inner error: said already.
-    pub(super) fn rules(self) -> Result<Result<Rules, ExitCode>, super::Failure> {
-        let from = match &self.config {
-            Some(path) => match config::load(path) {
-                Ok(config) => config.authz,
-                Err(errors) => return Ok(Err(super::misconfigured(&errors))),
-            },
+    /// The answer of a gate, or `by_files`. The inner error: said already. Warnings go to standard error.
+    pub(super) fn ask<T: DeserializeOwned>(
+        self,
+        what: &str,
+        question: &Posed,
+        by_files: Answerer<T>,
+    ) -> Result<Result<T, ExitCode>, super::Failure> {
+        if let Some(path) = &self.socket {
+            return socket::ask(path, what, question).map(Ok);
+        }
+        let (authz, warnings) = match &self.config {
+            Some(path) => {
+                let rules = config::load(path).and_then(|config| {
+                    let only_live = config.authz.cluster.is_some().then(|| Live::Unknown(ONLY_LIVE.into()));
+                    let rules = reload::rules(path, &config.authz, None).map_err(config::Errors)?;
+                    Ok((rules.made.authz(&only_live.unwrap_or_default()), rules.warnings))
+                });
+                match rules {
+                    Ok(rules) => rules,
+                    Err(errors) => return Ok(Err(misconfigured(&errors))),
+                }
+            }
             None => {
-                authz::Config { paths: self.rbac, bootstrap: !self.no_bootstrap, ..authz::Config::default() }
+                let from = authz::Config {
+                    paths: self.rbac,
+                    bootstrap: !self.no_bootstrap,
+                    ..authz::Config::default()
+                };
+                let read = from.read().map_err(lines);
+                let loaded = read.and_then(|manifests| manifests.rules().map_err(lines)).map_err(usage)?;
+                (Arc::new(Authz::new(loaded.rules, authz::Tell::default())), loaded.warnings.into())
             }
         };
-        let loaded = from
-            .read()
-            .map_err(lines)
-            .and_then(|manifests| manifests.rules().map_err(lines))
-            .map_err(usage)?;
-        for warning in &loaded.warnings {
+        for warning in warnings.iter() {
             eprintln!("gatelog: {warning}");
         }
-        Ok(Ok(loaded.rules))
+        by_files(&authz, question).map(Ok).map_err(usage)
     }
 }
 
@@ -88,21 +112,6 @@ pub(super) struct Question {
     /// In all namespaces at once
     #[arg(long, short = 'A', conflicts_with = "namespace")]
     all_namespaces: bool,
-}
-
-/// The question, understood.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) struct Asked {
-    verb: String,
-    what: What,
-    /// What of the question was not taken as it stood.
-    pub(super) notes: Vec<&'static str>,
-}
-
-#[derive(Debug, Clone, PartialEq, Eq)]
-enum What {
-    Path(String),
-    Resource { group: String, resource: String, subresource: String, namespace: String, name: String },
 }
 
 /// Resources that every cluster has: the group, whether they are in namespaces, plural and short names of each.
@@ -220,8 +229,8 @@ fn without_version(group: &str) -> &str {
 }
 
 impl Question {
-    /// What is meant.
-    pub(super) fn asked(self) -> Result<Asked, anyhow::Error> {
+    /// What is meant, and what of it was not taken as it stood.
+    pub(super) fn asked(self) -> Result<(Asked, Vec<&'static str>), anyhow::Error> {
         let Self { verb, what, name, subresource, namespace, .. } = self;
         if verb.is_empty() || verb.chars().any(char::is_uppercase) {
             bail!("the verb {verb:?}: expected one in lower case, as get or delete");
@@ -230,7 +239,7 @@ impl Question {
             if name.is_some() || subresource.is_some() || namespace.is_some() {
                 bail!("the path {what}: a path has no name, no subresource and no namespace");
             }
-            return Ok(Asked { verb, what: What::Path(what), notes: Vec::new() });
+            return Ok((Asked::Path { verb, path: what }, Vec::new()));
         }
         let mut notes = Vec::new();
         let (word, after) = match what.split_once('/') {
@@ -279,64 +288,31 @@ impl Question {
             }
         }
         let (group, resource) = (group.to_owned(), resource.to_owned());
-        let what = What::Resource { group, resource, subresource, namespace, name };
-        Ok(Asked { verb, what, notes })
-    }
-}
-
-impl Asked {
-    /// As the rules are asked.
-    pub(super) fn attributes(&self) -> Attributes<'_> {
-        let object = match &self.what {
-            What::Path(path) => Object::Path(path),
-            What::Resource { group, resource, subresource, namespace, name } => {
-                Object::Resource { group, version: "", resource, subresource, namespace, name }
-            }
-        };
-        Attributes { verb: &self.verb, object }
-    }
-
-    /// What has to be allowed besides.
-    pub(super) fn also(&self) -> Option<Attributes<'_>> {
-        let asked = self.attributes();
-        needs_create(asked, false).then_some(Attributes { verb: "create", ..asked })
-    }
-
-    pub(super) fn json(&self) -> Value {
-        match &self.what {
-            What::Path(path) => json!({"verb": self.verb, "path": path}),
-            What::Resource { group, resource, subresource, namespace, name } => json!({
-                "verb": self.verb, "group": group, "resource": resource, "subresource": subresource,
-                "namespace": namespace, "name": name,
-            }),
-        }
+        Ok((Asked::Resource { verb, group, resource, subresource, namespace, name }, notes))
     }
 }
 
 /// `delete pods web-0 in namespace shop`.
-impl Display for Asked {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} ", plain(&self.verb))?;
-        let What::Resource { group, resource, subresource, namespace, name } = &self.what else {
-            let What::Path(path) = &self.what else { return Ok(()) };
-            return f.write_str(&plain(path));
-        };
-        f.write_str(&plain(resource))?;
-        if !group.is_empty() {
-            write!(f, ".{}", plain(group))?;
+pub(super) fn sentence(asked: &Asked) -> String {
+    let (verb, group, resource, subresource, namespace, name) = match asked {
+        Asked::Path { verb, path } => return format!("{} {}", plain(verb), plain(path)),
+        Asked::Resource { verb, group, resource, subresource, namespace, name } => {
+            (verb, group, resource, subresource, namespace, name)
         }
-        if !subresource.is_empty() {
-            write!(f, "/{}", plain(subresource))?;
-        }
-        if !name.is_empty() {
-            write!(f, " {}", plain(name))?;
-        }
-        match (&**namespace, &**resource) {
-            (_, "namespaces") => Ok(()),
-            ("", _) => f.write_str(" at the cluster scope"),
-            (namespace, _) => write!(f, " in namespace {}", plain(namespace)),
+    };
+    let mut text = format!("{} {}", plain(verb), plain(resource));
+    for (before, word) in [(".", group), ("/", subresource), (" ", name)] {
+        if !word.is_empty() {
+            text.push_str(before);
+            text.push_str(&plain(word));
         }
     }
+    match (&**namespace, &**resource) {
+        (_, "namespaces") => {}
+        ("", _) => text.push_str(" at the cluster scope"),
+        (namespace, _) => text.push_str(&format!(" in namespace {}", plain(namespace))),
+    }
+    text
 }
 
 /// A word for a terminal.
@@ -345,43 +321,32 @@ pub(super) fn plain(word: &str) -> String {
     if !word.is_empty() && word.chars().all(harmless) { word.to_owned() } else { format!("{word:?}") }
 }
 
-/// `Group demo:developers`, `ServiceAccount shop/app`.
-pub(super) fn subject(grounds: &Grounds) -> String {
-    match (grounds.kind, account(grounds)) {
-        (SubjectKind::ServiceAccount, Some((namespace, name))) => {
-            format!("ServiceAccount {}/{}", plain(namespace), plain(name))
-        }
-        (SubjectKind::Group, _) => format!("Group {}", plain(&grounds.subject)),
-        _ => format!("User {}", plain(&grounds.subject)),
+/// `ClusterRole view`, `RoleBinding shop/demo:developers`, `ServiceAccount shop/app`, `Group demo:developers`.
+pub(super) fn object(named: &Named) -> String {
+    let name = plain(&named.name);
+    match &named.namespace {
+        Some(namespace) => format!("{} {}/{name}", named.kind, plain(namespace)),
+        None => format!("{} {name}", named.kind),
     }
 }
 
-pub(super) fn subject_json(grounds: &Grounds) -> Value {
-    match (grounds.kind, account(grounds)) {
-        (SubjectKind::ServiceAccount, Some((namespace, name))) => {
-            json!({"kind": "ServiceAccount", "namespace": namespace, "name": name})
-        }
-        (SubjectKind::Group, _) => json!({"kind": "Group", "name": &*grounds.subject}),
-        _ => json!({"kind": "User", "name": &*grounds.subject}),
+/// ` (from files)` where there are two sources, else nothing.
+pub(super) fn of_source(source: Option<authz::Source>) -> String {
+    source.map_or_else(String::new, |source| format!(" ({source})"))
+}
+
+/// A line about denials that are not carried out.
+pub(super) fn observed(mode: authz::Mode, enforced: bool) -> &'static str {
+    match (mode, enforced) {
+        (authz::Mode::Enforce, _) => "",
+        (authz::Mode::Observe, false) => "mode observe: a denial of this is recorded, and NOT refused\n",
+        (authz::Mode::Observe, true) => "mode observe, but a denial of this is refused all the same\n",
     }
 }
 
-fn account(grounds: &Grounds) -> Option<(&str, &str)> {
-    grounds.subject.strip_prefix("system:serviceaccount:")?.split_once(':')
-}
-
-/// The members `binding` and `role`.
-pub(super) fn binding_json(binding: &BindingName) -> serde_json::Map<String, Value> {
-    let named = |kind: &str, namespace: Option<&str>, name: &str| match namespace {
-        Some(namespace) => json!({"kind": kind, "namespace": namespace, "name": name}),
-        None => json!({"kind": kind, "name": name}),
-    };
-    let role = &binding.role;
-    let members = [
-        ("binding", named(binding.kind(), binding.namespace.as_deref(), &binding.name)),
-        ("role", named(role.kind(), role.namespace.as_deref(), &role.name)),
-    ];
-    members.into_iter().map(|(key, value)| (key.to_owned(), value)).collect()
+/// Subject, binding and role.
+pub(super) fn row(grant: &Grant) -> [String; 3] {
+    [object(&grant.subject), object(&grant.binding), object(&grant.role) + &of_source(grant.source)]
 }
 
 #[cfg(test)]
@@ -396,7 +361,7 @@ mod tests {
             question: Question,
         }
         let line = <Line as clap::Parser>::try_parse_from(["x"].into_iter().chain(line.split(' '))).unwrap();
-        line.question.asked().map_err(|e| e.to_string())
+        line.question.asked().map(|(asked, _)| asked).map_err(|e| e.to_string())
     }
 
     #[test]
@@ -435,7 +400,7 @@ mod tests {
             ("* *", "* *.* at the cluster scope"),
             ("get /metrics", "get /metrics"),
         ] {
-            assert_eq!(asked(line).map(|a| a.to_string()), Ok(expected.to_owned()), "{line}");
+            assert_eq!(asked(line).map(|a| sentence(&a)), Ok(expected.to_owned()), "{line}");
         }
         for (line, expected) in [
             ("Get pods", r#"the verb "Get": expected one in lower case, as get or delete"#),
@@ -447,13 +412,13 @@ mod tests {
             ("get /metrics -n a", "the path /metrics: a path has no name, no subresource and no namespace"),
             ("get pods/a b --subresource log", "pods/a: two names are given besides the subresource"),
         ] {
-            assert_eq!(asked(line).map(|a| a.to_string()), Err(expected.to_owned()), "{line}");
+            assert_eq!(asked(line).map(|a| sentence(&a)), Err(expected.to_owned()), "{line}");
         }
     }
 
     #[test]
     fn a_namespace_is_in_itself() {
-        let Ok(Asked { what: What::Resource { namespace, .. }, .. }) = asked("delete namespaces shop") else {
+        let Ok(Asked::Resource { namespace, .. }) = asked("delete namespaces shop") else {
             panic!("not a resource")
         };
         assert_eq!(namespace, "shop");

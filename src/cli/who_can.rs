@@ -2,24 +2,20 @@
 
 use super::{
     Outcome,
-    asked::{Asked, Format, Question, Source, binding_json, subject, subject_json},
+    asked::{Format, Question, Source, object, observed, row},
     print, usage,
 };
-use crate::{
-    identity::{Impersonation, MASTERS, add_authenticated},
-    rbac::{Grounds, Rules, SubjectKind},
+use crate::authz::{
+    Authz,
+    explain::{Allowed, Grant, Named},
 };
-use serde_json::{Value, json};
-use std::{
-    collections::{BTreeMap, BTreeSet},
-    fmt::Write,
-    process::ExitCode,
-};
+use std::{collections::BTreeSet, fmt::Write, process::ExitCode};
 
 /// List everybody who may, with the binding and the role that say so
 ///
 /// Users, groups and service accounts as bindings name them; who is in a group, the rules do not know. exec, attach and
-/// port-forward take create besides their verb: whoever has the two only by being in two groups is not listed.
+/// port-forward take create besides their verb: whoever has the two only by being in two groups is not listed. Exits with 1 when
+/// not all rules are known, with 69 when no gate answers at the socket.
 #[derive(Debug, clap::Args)]
 pub(super) struct Args {
     #[command(flatten)]
@@ -32,77 +28,57 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: Args) -> Outcome {
-    let asked = args.question.asked().map_err(usage)?;
-    let rules = match args.source.rules()? {
-        Ok(rules) => rules,
+    let (asked, notes) = args.question.asked().map_err(usage)?;
+    let allowed: Allowed = match args.source.ask("who-can", &asked.question(), Authz::who_can)? {
+        Ok(allowed) => allowed,
         Err(code) => return Ok(code),
     };
-    for note in &asked.notes {
+    for note in notes {
         eprintln!("gatelog: {note}");
     }
-    let found = who(&rules, &asked);
     match args.output {
-        Format::Text => print(&text(&found))?,
-        Format::Json => print(&format_args!("{:#}\n", json_of(&found, &asked)))?,
+        Format::Text => print(&text(&allowed))?,
+        Format::Json => print(&super::pretty(&allowed)?)?,
     }
-    Ok(ExitCode::SUCCESS)
+    Ok(if allowed.unknown.is_none() { ExitCode::SUCCESS } else { ExitCode::FAILURE })
 }
 
-/// Who may all that it takes.
-fn who(rules: &Rules, asked: &Asked) -> Vec<Grounds> {
-    let first = rules.who_can(asked.attributes());
-    let Some(also) = asked.also() else { return first };
-    let second = rules.who_can(also);
-    let of = |found: &[Grounds]| -> BTreeSet<(bool, String)> {
-        found.iter().map(|g| (g.kind == SubjectKind::Group, g.subject.to_string())).collect()
-    };
-    let (one, two) = (of(&first), of(&second));
-    let itself = |set: &BTreeSet<(bool, String)>, g: &Grounds| {
-        set.contains(&(g.kind == SubjectKind::Group, g.subject.to_string()))
-    };
-    let has = |set: &BTreeSet<(bool, String)>, g: &Grounds| {
-        itself(set, g) || implied(g).into_iter().any(|group| set.contains(&(true, group)))
-    };
-    let by_create = second.iter().filter(|g| !itself(&one, g) && has(&one, g)).cloned();
-    let mut all: Vec<Grounds> = first.iter().filter(|g| has(&two, g)).cloned().chain(by_create).collect();
-    all.sort_by_cached_key(|g| (g.kind, g.subject.to_string()));
-    all
-}
-
-/// The groups that everybody is in who is called this, or is in this group.
-fn implied(grounds: &Grounds) -> Vec<String> {
-    if grounds.kind == SubjectKind::Group {
-        let mut groups = vec![grounds.subject.to_string()];
-        if grounds.subject.starts_with("system:serviceaccounts:") {
-            groups.push("system:serviceaccounts".to_owned());
-        }
-        add_authenticated("", &mut groups);
-        return groups;
+fn text(allowed: &Allowed) -> String {
+    let mut text = table("", allowed.may.iter());
+    // Writing to a String cannot fail.
+    for always in &allowed.always {
+        let _ = writeln!(text, "members of {} always may", object(always).trim_start_matches("Group "));
     }
-    let user = grounds.subject.to_string();
-    let user = Impersonation { user, uid: None, groups: Vec::new(), extra: BTreeMap::new() };
-    user.effective().map(|user| user.groups().to_vec()).unwrap_or_default()
+    if let Some(rehearsed) = &allowed.shadow {
+        text.push_str(&differences(&allowed.may, rehearsed));
+    }
+    if let Some(why) = &allowed.unknown {
+        let _ = writeln!(text, "not all rules are known, there may be more: {why}");
+    }
+    text.push_str(observed(allowed.mode, allowed.enforced));
+    text
 }
 
-fn text(found: &[Grounds]) -> String {
-    let rows: Vec<[String; 3]> =
-        found.iter().map(|g| [subject(g), g.binding.to_string(), g.binding.role.to_string()]).collect();
+fn table<'a>(before: &str, grants: impl Iterator<Item = &'a Grant>) -> String {
+    let rows: Vec<[String; 3]> = grants.map(row).collect();
     let width = |i: usize| rows.iter().filter_map(|row| row.get(i)).map(|cell| cell.chars().count()).max();
     let (first, second) = (width(0).unwrap_or_default(), width(1).unwrap_or_default());
     let mut text = String::new();
     for [subject, binding, role] in &rows {
-        // Writing to a String cannot fail.
-        let _ = writeln!(text, "{subject:first$}  {binding:second$}  {role}");
+        let _ = writeln!(text, "{before}{subject:first$}  {binding:second$}  {role}");
     }
-    let _ = writeln!(text, "members of {MASTERS} always may");
     text
 }
 
-fn json_of(found: &[Grounds], asked: &Asked) -> Value {
-    let one = |grounds: &Grounds| {
-        let mut one = binding_json(&grounds.binding);
-        one.insert("subject".to_owned(), subject_json(grounds));
-        Value::Object(one)
-    };
-    json!({"asked": asked.json(), "always": [{"kind": "Group", "name": MASTERS}], "may": found.iter().map(one).collect::<Vec<_>>()})
+/// Who could no longer, and who could as well, by the rules that are rehearsed.
+fn differences(now: &[Grant], rehearsed: &[Grant]) -> String {
+    let subjects =
+        |grants: &[Grant]| -> BTreeSet<Named> { grants.iter().map(|g| g.subject.clone()).collect() };
+    let (these, those) = (subjects(now), subjects(rehearsed));
+    if these == those {
+        return "by the shadow rules, the same may\n".to_owned();
+    }
+    let lost = now.iter().filter(|grant| !those.contains(&grant.subject));
+    let won = rehearsed.iter().filter(|grant| !these.contains(&grant.subject));
+    format!("the shadow rules take (-) and give (+)\n{}{}", table("- ", lost), table("+ ", won))
 }

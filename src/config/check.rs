@@ -8,7 +8,7 @@ use crate::{
     endpoint,
     rbac::Counts,
     reload::{self, Loaded},
-    server::tls::Serving,
+    server::{self, tls::Serving},
 };
 use std::{fmt, path::Path, sync::Arc, time::SystemTime};
 
@@ -114,14 +114,7 @@ impl Report {
             on("shadow rules", rehearsed.is_some(), rehearsed.map_or_else(String::new, counts)),
             on("validation", false, String::new()),
             on("audit", true, record),
-            on(
-                "admin",
-                config.server.admin.is_some(),
-                config
-                    .server
-                    .admin
-                    .map_or_else(String::new, |a| format!("http://{a}, without authentication")),
-            ),
+            admin(&config.server),
         ];
         Self { lines, warnings: loaded.warnings().cloned().collect() }
     }
@@ -136,6 +129,13 @@ pub(super) fn of(count: usize, what: &str) -> String {
 pub(super) fn counts(counts: Counts) -> String {
     let Counts { roles, rules, bindings } = counts;
     format!("{}, {} and {}", of(roles, "role"), of(rules, "rule"), of(bindings, "binding"))
+}
+
+fn admin(server: &server::Config) -> Line {
+    let address = server.admin.map(|address| format!("http://{address}, without authentication"));
+    let socket = server.socket.as_ref().map(|path| format!("{}, for the gate's own user", path.display()));
+    let how: Vec<String> = address.into_iter().chain(socket).collect();
+    on("admin", !how.is_empty(), how.join("; "))
 }
 
 fn on(part: &'static str, on: bool, how: String) -> Line {

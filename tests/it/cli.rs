@@ -10,23 +10,23 @@ use std::{
 };
 
 /// An empty folder, removed afterwards.
-struct Scratch(PathBuf);
+pub(crate) struct Scratch(pub(crate) PathBuf);
 
 impl Scratch {
-    fn new(name: &str) -> Self {
+    pub(crate) fn new(name: &str) -> Self {
         let dir = Path::new(env!("CARGO_TARGET_TMPDIR")).join(format!("cli-{name}-{}", std::process::id()));
         let _ = fs::remove_dir_all(&dir);
         fs::create_dir_all(&dir).unwrap();
         Self(dir)
     }
 
-    fn write(&self, name: &str, text: &str) -> PathBuf {
+    pub(crate) fn write(&self, name: &str, text: &str) -> PathBuf {
         let path = self.0.join(name);
         fs::write(&path, text).unwrap();
         path
     }
 
-    fn gatelog(&self, args: &[&str]) -> Output {
+    pub(crate) fn gatelog(&self, args: &[&str]) -> Output {
         Command::new(env!("CARGO_BIN_EXE_gatelog"))
             .args(args)
             .current_dir(&self.0)
@@ -43,7 +43,7 @@ impl Drop for Scratch {
     }
 }
 
-fn text(bytes: &[u8]) -> &str {
+pub(crate) fn text(bytes: &[u8]) -> &str {
     std::str::from_utf8(bytes).unwrap()
 }
 
@@ -341,7 +341,7 @@ fn kubectl_reads_the_kubeconfig() {
 }
 
 /// A configuration in `scratch` that the gate starts with; its upstream is not there.
-fn gate(scratch: &Scratch, more: &str) -> PathBuf {
+pub(crate) fn gate(scratch: &Scratch, more: &str) -> PathBuf {
     let ca = Ca::new("test").unwrap();
     let server = ca.server(&["127.0.0.1"]).unwrap();
     let client = ca.client(&Client::new("gate")).unwrap();
@@ -464,10 +464,10 @@ audit: {dir: audit}
 }
 
 /// A running gate and its log.
-struct Served(Child, Lines<BufReader<ChildStderr>>);
+pub(crate) struct Served(Child, Lines<BufReader<ChildStderr>>);
 
 impl Served {
-    fn start(scratch: &Scratch) -> Self {
+    pub(crate) fn start(scratch: &Scratch) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_gatelog"))
             .args(["serve", "--config", "gatelog.yaml", "--log-format", "json"])
             .current_dir(&scratch.0)
@@ -479,7 +479,7 @@ impl Served {
     }
 
     /// The next line with this message.
-    fn logged(&mut self, message: &str) -> serde_json::Value {
+    pub(crate) fn logged(&mut self, message: &str) -> serde_json::Value {
         self.1
             .by_ref()
             .map(|line| serde_json::from_str::<serde_json::Value>(&line.unwrap()).unwrap())
@@ -487,18 +487,26 @@ impl Served {
             .unwrap_or_else(|| panic!("it ended without saying {message:?}"))
     }
 
-    fn signal(&self, name: &str) {
+    pub(crate) fn signal(&self, name: &str) {
         let pid = self.0.id().to_string();
         assert!(Command::new("kill").args([&format!("-{name}"), &pid]).status().unwrap().success());
     }
 
-    fn ended(mut self) -> Option<i32> {
+    pub(crate) fn ended(mut self) -> Option<i32> {
         self.0.wait().unwrap().code()
     }
 }
 
+impl Drop for Served {
+    fn drop(&mut self) {
+        // Already ended, in most cases.
+        let _ = self.0.kill();
+        let _ = self.0.wait();
+    }
+}
+
 /// What the admin listener answers.
-fn probe(admin: std::net::SocketAddr, path: &str) -> String {
+pub(crate) fn probe(admin: std::net::SocketAddr, path: &str) -> String {
     let mut stream = std::net::TcpStream::connect(admin).unwrap();
     write!(stream, "GET {path} HTTP/1.1\r\nHost: admin\r\nConnection: close\r\n\r\n").unwrap();
     let mut answer = String::new();

@@ -5,6 +5,7 @@
 
 #[cfg(feature = "demo")]
 mod answers;
+mod ask;
 mod attacks;
 mod cli;
 mod conformance;
