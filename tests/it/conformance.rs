@@ -5,6 +5,7 @@
 //! audit policy, and of a gate in front of that one; then the answers and the events must agree, except where a row says
 //! that the gate is stricter.
 
+mod access;
 mod kubectl;
 mod real;
 pub(crate) mod record;
@@ -245,6 +246,11 @@ fn compare(row: &Row, real: &Outcome, gate: &Outcome) -> Vec<String> {
     if real.reply.code >= 400 && !row.stream {
         same("reason", reason(&real.reply), reason(&gate.reply));
         same("details", details(&real.reply), details(&gate.reply));
+    }
+    if real.reply.code == 403 && !row.stream {
+        // The gate's own reason comes after all that kube-apiserver says.
+        let (theirs, ours) = (text(&real.reply), text(&gate.reply));
+        same("text", theirs.clone(), ours.chars().take(theirs.chars().count()).collect());
     }
     let kind = |r: &Reply| r.header("content-type").unwrap_or_default().to_owned();
     same("content type", kind(&real.reply), kind(&gate.reply));

@@ -2,6 +2,10 @@
 //!
 //! Libraries refuse to send most of what an attacker would, and hide most of what an answer says about its connection.
 
+use bytes::Bytes;
+use http_body_util::Full;
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use std::{
     collections::HashMap,
     io,
@@ -290,6 +294,15 @@ pub(crate) async fn ask_http2(
     let reply = timeout(PATIENCE, asked).await?;
     driver.abort();
     reply
+}
+
+/// A connection over which many can be asked at once.
+pub(crate) async fn http2(addr: SocketAddr, tls: &Tls) -> io::Result<http2::SendRequest<Full<Bytes>>> {
+    let wire = Wire::open(addr, tls).await?;
+    let io = TokioIo::new(wire.io);
+    let (send, connection) = http2::handshake(TokioExecutor::new(), io).await.map_err(io::Error::other)?;
+    tokio::spawn(connection);
+    Ok(send)
 }
 
 /// One request on a connection of its own.
