@@ -1,15 +1,15 @@
 //! One HTTPS client for the gate's own calls: issuers of tokens, webhooks, and the upstream's reviews and keys. Callers'
 //! requests never go through it.
 //!
-//! Answers are read whole and bounded, redirects are not followed, no proxy is used.
+//! Answers are read whole and bounded, but for those that go on ([`Client::open`]); redirects are not followed, no proxy is used.
 
-use crate::endpoint::Endpoint;
+use crate::{endpoint::Endpoint, sockets};
 use bytes::Bytes;
 use http::{
-    HeaderMap, Method, Request, StatusCode, Uri,
+    HeaderMap, Method, Request, Response, StatusCode, Uri,
     header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue, USER_AGENT},
 };
-use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
+use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited, combinators::UnsyncBoxBody};
 use hyper_rustls::{FixedServerNameResolver, HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::{
     client::legacy::{self, connect::HttpConnector},
@@ -49,6 +49,9 @@ pub struct Answer {
     /// Whole body.
     pub body: Bytes,
 }
+
+/// The body of an answer that goes on.
+pub type Opened = UnsyncBoxBody<Bytes, Error>;
 
 /// No answer.
 #[derive(Debug, thiserror::Error)]
@@ -110,6 +113,20 @@ impl Client {
     /// POST of JSON, asking for JSON.
     pub async fn post(&self, target: &str, body: Bytes, bounds: Bounds) -> Result<Answer, Error> {
         self.call(Method::POST, target, body, bounds).await
+    }
+
+    /// GET of JSON that is read as it comes; `head` is how long its beginning may take. What bounds the rest is the caller's business.
+    pub async fn open(&self, target: &str, head: Duration) -> Result<Response<Opened>, Error> {
+        let uri = self.uri(target).map_err(Error::Failed)?;
+        let host = uri.authority().map_or_else(String::new, ToString::to_string);
+        let failed = |why: String| Error::Failed(format!("{host}: {why}"));
+        let request = self.request(Method::GET, uri, Bytes::new()).map_err(failed)?;
+        let answered = tokio::time::timeout(head, self.http.request(request)).await;
+        let answer = answered.map_err(|_| failed(format!("no answer within {head:?}")))?;
+        let answer = answer.map_err(|e| failed(reason(&e)))?;
+        Ok(answer.map(|body| {
+            body.map_err(move |e| Error::Failed(format!("{host}: {}", reason(&e)))).boxed_unsync()
+        }))
     }
 
     async fn call(&self, method: Method, target: &str, body: Bytes, bounds: Bounds) -> Result<Answer, Error> {
@@ -204,6 +221,10 @@ fn pool(
     tcp.enforce_http(false);
     tcp.set_nodelay(true);
     tcp.set_connect_timeout(Some(CONNECT));
+    // HTTP/1.1 has no PING.
+    tcp.set_keepalive(Some(sockets::SILENCE));
+    tcp.set_keepalive_interval(Some(sockets::SILENCE));
+    tcp.set_keepalive_retries(Some(sockets::PROBES));
     // The connector writes the protocols itself, and insists.
     tls.alpn_protocols.clear();
     let mut https = HttpsConnectorBuilder::new().with_tls_config(tls).https_only();

@@ -1,6 +1,7 @@
 //! The gate's own calls to an API server: a closed list, by the gate's own account. Nothing of a caller's request goes
 //! this way but the token that is to be reviewed.
 
+pub mod rules;
 mod signing_keys;
 mod token_review;
 
@@ -43,4 +44,12 @@ impl Cluster {
     pub fn endpoint(&self) -> &Arc<Endpoint> {
         &self.endpoint
     }
+}
+
+/// From 0 to 1, so that not all gates ask again at once.
+fn chance() -> f64 {
+    let mut byte = [0];
+    // Without chance the pauses are regular, which does no harm.
+    let _ = aws_lc_rs::rand::fill(&mut byte);
+    f64::from(byte[0]) / 255.0
 }

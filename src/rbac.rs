@@ -9,6 +9,7 @@ mod eval;
 mod explain;
 mod index;
 mod intersection;
+pub mod live;
 mod model;
 mod read;
 #[cfg(test)]

@@ -5,12 +5,13 @@
 //! flushed.
 
 mod listener;
+mod rules;
 mod socket;
 pub mod tls;
 
 use crate::{
     audit::{self, Audit, policy::Policy},
-    authn, config,
+    authn, cluster, config,
     gateway::{Gateway, SHUTTING_DOWN},
     limits::Limits,
     reload::{self, Reloader},
@@ -129,6 +130,7 @@ pub async fn start(config: config::Config) -> Result<Gate, StartError> {
     let audit = Audit::start(recording, &registry)?;
     let limits = Limits::new(config.limits.clone());
     let gateway = Gateway::new(loaded.snapshot(), audit, limits, metrics, config.gateway.clone());
+    let cluster = config.authz.cluster.clone();
     let server = config.server.clone();
     let tcp = listen(server.address).await?;
     let address = local(&tcp, server.address)?;
@@ -152,6 +154,11 @@ pub async fn start(config: config::Config) -> Result<Gate, StartError> {
     ];
     if let Some(desk) = desk {
         tasks.push(tokio::spawn(socket::serve(desk, gateway.clone())));
+    }
+    if let Some(cluster) = cluster {
+        let state = health.state("rules", Scope::Ready);
+        let metrics = cluster::rules::Metrics::new(&registry)?;
+        tasks.push(tokio::spawn(rules::follow(cluster, gateway.clone(), reloader.clone(), state, metrics)));
     }
     let mut admin = None;
     if let Some(asked) = server.admin {

@@ -4,8 +4,8 @@ use socket2::{SockRef, TcpKeepalive};
 use std::{io, os::fd::AsFd, time::Duration};
 
 /// Go's own figures, which both kubectl and kube-apiserver use.
-const SILENCE: Duration = Duration::from_secs(15);
-const PROBES: u32 = 9;
+pub(crate) const SILENCE: Duration = Duration::from_secs(15);
+pub(crate) const PROBES: u32 = 9;
 
 /// Notices a peer that has vanished while nothing is said: a tunnel or a watch over HTTP/1.1 has no PING of its own. Set on a
 /// listening socket, it holds for the connections that it accepts.

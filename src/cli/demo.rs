@@ -6,7 +6,7 @@ use crate::{
     demo::{
         apiserver::{ApiServer, Options},
         oidc::{self, Provider},
-        site::{self, Setup, Site, TOKEN_HOURS},
+        site::{self, RULES_OF_CLUSTER, RULES_OF_FILES, Setup, Site, TOKEN_HOURS},
     },
     server,
     telemetry::log::{self, Filter, Format},
@@ -36,6 +36,9 @@ pub(super) struct Args {
     /// Start an OpenID provider as well, and be somebody whom the gate knows by a token of it
     #[arg(long)]
     oidc: bool,
+    /// Decide by the cluster's own roles and bindings, watched, instead of by those in a file
+    #[arg(long)]
+    cluster_rules: bool,
     /// off, error, warn, info, debug or trace
     #[arg(long, value_name = "LEVEL", default_value = "warn")]
     log_level: Filter,
@@ -69,7 +72,8 @@ pub(super) fn run(args: Args) -> Outcome {
 async fn demo(args: &Args, site: &Site) -> Outcome {
     let stop = serve::shutdown().context("cannot listen for signals")?;
     let options = Options::new(site.cluster_tls().map_err(anyhow::Error::new)?);
-    let options = options.context("cannot listen on the loopback interface")?;
+    let mut options = options.context("cannot listen on the loopback interface")?;
+    options.gateway.reads_rules = args.cluster_rules;
     let cluster = ApiServer::start(options).await.context("cannot start the cluster")?;
     let asked = args.listen.unwrap_or(LISTEN);
     let listen = match settled(asked) {
@@ -83,7 +87,15 @@ async fn demo(args: &Args, site: &Site) -> Outcome {
         false => None,
     };
     let provider = provider.as_ref();
-    let setup = Setup { listen, admin, upstream: cluster.addr(), provider, authentication: "", more: "" };
+    let setup = Setup {
+        listen,
+        admin,
+        upstream: cluster.addr(),
+        provider,
+        authentication: "",
+        authorization: if args.cluster_rules { RULES_OF_CLUSTER } else { RULES_OF_FILES },
+        more: "",
+    };
     let file = site.write_gate(setup).map_err(anyhow::Error::new)?;
     let config = match config::load(&file) {
         Ok(config) => config,

@@ -1,6 +1,6 @@
 //! `authentication.k8s.io/v1` TokenReview, asked as kube-apiserver's webhook authenticator asks.
 
-use super::Cluster;
+use super::{Cluster, chance};
 use crate::{
     client::{self, Answer, Bounds},
     codec::json,
@@ -114,13 +114,6 @@ fn pause(attempt: i32, answer: &Result<Answer, client::Error>, chance: f64) -> O
     }
     let regular = PAUSE.mul_f64(1.5_f64.powi(attempt - 1) * (1.0 + 0.2 * chance.clamp(0.0, 1.0)));
     Some(regular.max(asked))
-}
-
-fn chance() -> f64 {
-    let mut byte = [0];
-    // Without chance the pauses are regular, which does no harm.
-    let _ = aws_lc_rs::rand::fill(&mut byte);
-    f64::from(byte[0]) / 255.0
 }
 
 fn understand(answer: &Answer) -> Result<Reviewed, String> {

@@ -72,9 +72,16 @@ pub struct Setup<'a> {
     /// What follows `authentication.serviceAccount.issuers`: keys beside it, indented by four, then keys beside
     /// `serviceAccount`, indented by two.
     pub authentication: &'a str,
+    /// What the section `authorization` holds, indented by two; empty: [`RULES_OF_FILES`].
+    pub authorization: &'a str,
     /// Further sections.
     pub more: &'a str,
 }
+
+/// The users' rights are in a file beside the configuration.
+pub const RULES_OF_FILES: &str = "  rbac:\n    files: [rbac.yaml]\n";
+/// They are what the cluster says.
+pub const RULES_OF_CLUSTER: &str = "  rbac:\n    cluster: {}\n";
 
 /// A demo's folder, claimed by this process.
 #[derive(Debug)]
@@ -221,7 +228,8 @@ impl Site {
 
     /// Writes the gate's configuration; returns its path.
     pub fn write_gate(&self, setup: Setup<'_>) -> Result<PathBuf, Error> {
-        let Setup { listen, admin, upstream, provider, authentication, more } = setup;
+        let Setup { listen, admin, upstream, provider, authentication, authorization, more } = setup;
+        let authorization = if authorization.is_empty() { RULES_OF_FILES } else { authorization };
         let structured = match provider {
             Some(provider) => {
                 self.write(AUTHENTICATION, &believing(provider))?;
@@ -242,7 +250,7 @@ impl Site {
              upstream:\n  kubeconfig: upstream.kubeconfig\n\
              authentication:\n  clientCAFile: pki/ca.crt\n  tokenAuthFile: tokens.csv\n{structured}  \
              serviceAccount:\n    issuers: [\"{ISSUER}\"]\n{authentication}\
-             authorization:\n  rbac:\n    files: [rbac.yaml]\n\
+             authorization:\n{authorization}\
              audit:\n  policyFile: audit-policy.yaml\n  dir: audit\n\
              admin:\n  address: \"{admin}\"\n{more}"
         );
@@ -378,6 +386,7 @@ mod tests {
             upstream: address,
             provider: None,
             authentication: "",
+            authorization: "",
             more: "",
         };
         site.write_gate(setup).unwrap();

@@ -6,7 +6,10 @@ use super::{
     value::{set, text},
     write::{self, Write},
 };
-use crate::codec::yaml;
+use crate::{
+    codec::yaml,
+    rbac::{GROUP, live::Kind},
+};
 use serde_json::{Value, json};
 use std::io;
 
@@ -34,18 +37,20 @@ static BOOTSTRAP: [&str; 2] =
 static OBJECTS: &str = include_str!("world/objects.yaml");
 
 /// Who the gate is to the API server, and what it may do there: always to impersonate anybody, and to read the keys of service
-/// accounts; nothing else.
+/// accounts; nothing else unless it is said here.
 #[derive(Debug, Clone)]
 pub struct Gateway {
     /// The users that it may be.
     pub users: Vec<String>,
     /// Whether it may ask whose token it is.
     pub reviews_tokens: bool,
+    /// Whether it may read the cluster's rules.
+    pub reads_rules: bool,
 }
 
 impl Default for Gateway {
     fn default() -> Self {
-        Self { users: vec![GATEWAY_USER.into()], reviews_tokens: false }
+        Self { users: vec![GATEWAY_USER.into()], reviews_tokens: false, reads_rules: false }
     }
 }
 
@@ -105,6 +110,10 @@ fn gateway(gate: &Gateway) -> Vec<Value> {
     ];
     if gate.reviews_tokens {
         rules.push(rule("create", "authentication.k8s.io", &["tokenreviews"]));
+    }
+    if gate.reads_rules {
+        let kinds = Kind::ALL.map(Kind::plural);
+        rules.extend(["get", "list", "watch"].map(|verb| rule(verb, GROUP, &kinds)));
     }
     set(&mut role, "/rules", rules);
     set(

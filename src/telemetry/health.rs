@@ -52,7 +52,17 @@ impl Question {
     }
 }
 
-type Ask = Arc<dyn Fn() -> Result<(), String> + Send + Sync>;
+/// What a check says: that all is well, or what is not.
+type Outcome = Result<(), Fault>;
+
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Fault {
+    reason: String,
+    /// The question is passed all the same, and why.
+    passed: Option<&'static str>,
+}
+
+type Ask = Arc<dyn Fn() -> Outcome + Send + Sync>;
 
 #[derive(Clone)]
 struct Check {
@@ -90,6 +100,11 @@ impl Health {
         scope: Scope,
         ask: impl Fn() -> Result<(), String> + Send + Sync + 'static,
     ) {
+        let passed = (scope == Scope::Partial).then_some("the others are served");
+        self.add(name, scope, move || ask().map_err(|reason| Fault { reason, passed }));
+    }
+
+    fn add(&self, name: &'static str, scope: Scope, ask: impl Fn() -> Outcome + Send + Sync + 'static) {
         let check = Check { name, scope, ask: Arc::new(ask) };
         let mut checks = self.checks.write().unwrap_or_else(PoisonError::into_inner);
         match checks.iter_mut().find(|known| known.name == name) {
@@ -102,9 +117,10 @@ impl Health {
 
     /// Adds a check whose outcome is told by whoever holds the [`State`]; it fails until told otherwise.
     pub fn state(&self, name: &'static str, scope: Scope) -> State {
-        let state = State(Arc::new(RwLock::new(Err("not known yet".to_owned()))));
+        let unknown = Fault { reason: "not known yet".to_owned(), passed: None };
+        let state = State(Arc::new(RwLock::new(Err(unknown))));
         let told = Arc::clone(&state.0);
-        self.check(name, scope, move || told.read().unwrap_or_else(PoisonError::into_inner).clone());
+        self.add(name, scope, move || told.read().unwrap_or_else(PoisonError::into_inner).clone());
         state
     }
 
@@ -125,11 +141,10 @@ impl Health {
             // Writing to a String cannot fail.
             let _ = if excluded.remove(name) {
                 writeln!(listing, "[+]{name} excluded: ok")
-            } else if let Err(reason) = (check.ask)() {
-                let partial = check.scope == Scope::Partial;
-                failed |= !partial;
+            } else if let Err(Fault { reason, passed }) = (check.ask)() {
+                failed |= passed.is_none();
                 tracing::info!(check = name, reason, "{} check failed", question.name());
-                let counts = if partial { ", the others are served" } else { "" };
+                let counts = passed.map_or_else(String::new, |why| format!(", {why}"));
                 writeln!(listing, "[-]{name} failed: reason withheld{counts}")
             } else {
                 writeln!(listing, "[+]{name} ok")
@@ -160,7 +175,9 @@ impl Health {
             self.checks().into_iter().find(|check| check.name == name && question.asks(check.scope))?;
         Some(match (check.ask)() {
             Ok(()) => Answer { code: 200, text: "ok".to_owned() },
-            Err(reason) => Answer { code: 500, text: format!("internal server error: {reason}\n") },
+            Err(Fault { reason, .. }) => {
+                Answer { code: 500, text: format!("internal server error: {reason}\n") }
+            }
         })
     }
 
@@ -172,7 +189,7 @@ impl Health {
 
 /// The outcome of a check, told when it changes.
 #[derive(Debug, Clone)]
-pub struct State(Arc<RwLock<Result<(), String>>>);
+pub struct State(Arc<RwLock<Outcome>>);
 
 impl State {
     /// All is well.
@@ -182,10 +199,15 @@ impl State {
 
     /// Something is not; `reason` is for the operator.
     pub fn failed(&self, reason: impl Into<String>) {
-        self.set(Err(reason.into()));
+        self.set(Err(Fault { reason: reason.into(), passed: None }));
     }
 
-    fn set(&self, outcome: Result<(), String>) {
+    /// Something is not, and requests are served all the same; `reason` is for the operator.
+    pub fn impaired(&self, reason: impl Into<String>) {
+        self.set(Err(Fault { reason: reason.into(), passed: Some("requests are served") }));
+    }
+
+    fn set(&self, outcome: Outcome) {
         *self.0.write().unwrap_or_else(PoisonError::into_inner) = outcome;
     }
 }
@@ -322,6 +344,25 @@ mod tests {
             (one.code, &*one.text),
             (500, "internal server error: https://idp.test: connection refused\n")
         );
+    }
+
+    #[test]
+    fn a_check_may_weigh_less_for_a_while() {
+        let health = health();
+        let rules = health.state("rules", Scope::Ready);
+        assert_eq!(health.answer(Question::Ready, "").code, 500);
+        rules.impaired("lost");
+        for question in [Question::Ready, Question::Health] {
+            let answer = health.answer(question, "verbose");
+            let line = "[-]rules failed: reason withheld, requests are served\n";
+            assert!(answer.code == 200 && answer.text.contains(line), "{answer:?}");
+        }
+        assert_eq!(
+            health.answer_one(Question::Ready, "rules").unwrap().text,
+            "internal server error: lost\n"
+        );
+        rules.failed("lost for too long");
+        assert_eq!(health.answer(Question::Health, "").code, 500);
     }
 
     #[test]

@@ -13,7 +13,12 @@ use sink::Sink;
 use prometheus::IntCounter;
 use std::{io, str::FromStr, sync::OnceLock, time::SystemTime};
 use tracing::{Level, Subscriber};
-use tracing_subscriber::{Layer, filter::Targets, fmt::MakeWriter, layer::SubscriberExt};
+use tracing_subscriber::{
+    Layer,
+    filter::{LevelFilter, Targets},
+    fmt::MakeWriter,
+    layer::SubscriberExt,
+};
 
 /// The target of access lines; `info,gatelog::access=off` silences them.
 pub const ACCESS: &str = "gatelog::access";
@@ -47,7 +52,7 @@ pub struct Filter(Targets);
 
 impl Default for Filter {
     fn default() -> Self {
-        Self(Targets::new().with_default(Level::INFO))
+        Self(quiet(Targets::new().with_default(Level::INFO), ""))
     }
 }
 
@@ -63,8 +68,15 @@ impl FromStr for Filter {
                 return Err(format!("log level {level:?} is none of {}", LEVELS.join(", ")));
             }
         }
-        Targets::from_str(s).map(Self).map_err(|error| format!("log level {s:?}: {error}"))
+        let targets = Targets::from_str(s).map_err(|error| format!("log level {s:?}: {error}"))?;
+        Ok(Self(quiet(targets, s)))
     }
+}
+
+/// kube warns of every attempt, and repeats whole answers. What it is about is said once, by whoever uses it.
+fn quiet(targets: Targets, asked: &str) -> Targets {
+    let unasked = ["kube_client", "kube_runtime"].into_iter().filter(|target| !asked.contains(target));
+    targets.with_targets(unasked.map(|target| (target, LevelFilter::OFF)))
 }
 
 /// Where the lines of the process go, once [`init`] has run.

@@ -5,6 +5,7 @@ use gatelog::{
     config,
     demo::{
         apiserver::{ApiServer, Gateway, Options},
+        fault::Faults,
         oidc::Provider,
         site::{ADMIN, Setup, Site, User},
     },
@@ -70,12 +71,18 @@ pub(crate) struct Tweaks {
     pub(crate) config: &'static str,
     /// Further keys of the section `authentication`, see [`Setup::authentication`].
     pub(crate) authentication: &'static str,
+    /// The section `authorization`, see [`Setup::authorization`].
+    pub(crate) authorization: &'static str,
     /// The audit policy, as YAML; empty: the demo's.
     pub(crate) policy: &'static str,
     /// Whose tokens are believed, too.
     pub(crate) provider: Option<Provider>,
     /// Whether the cluster tells the gate whose a token is.
     pub(crate) reviews_tokens: bool,
+    /// Whether the gate may read the cluster's rules.
+    pub(crate) reads_rules: bool,
+    /// What goes wrong from the start.
+    pub(crate) faults: Faults,
 }
 
 /// A gate, its upstream and their folder. Everything ends when it is dropped.
@@ -96,15 +103,19 @@ impl Gate {
         let folder = env::temp_dir().join(format!("gatelog-it-{}-{n}", std::process::id()));
         let site = Site::claim(&folder.join("site")).unwrap();
         let mut options = Options::new(site.cluster_tls().unwrap()).unwrap();
-        options.gateway = Gateway { reviews_tokens: tweaks.reviews_tokens, ..Gateway::default() };
+        let (reviews_tokens, reads_rules) = (tweaks.reviews_tokens, tweaks.reads_rules);
+        options.gateway = Gateway { reviews_tokens, reads_rules, ..Gateway::default() };
+        options.faults = tweaks.faults;
         let cluster = ApiServer::start(options).await.unwrap();
         if !tweaks.policy.is_empty() {
             fs::write(site.dir().join("audit-policy.yaml"), tweaks.policy).unwrap();
         }
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         let provider = tweaks.provider.as_ref();
-        let (upstream, authentication, more) = (cluster.addr(), tweaks.authentication, tweaks.config);
-        let setup = Setup { listen: any, admin: any, upstream, provider, authentication, more };
+        let Tweaks { authentication, authorization, config: more, .. } = tweaks;
+        let upstream = cluster.addr();
+        let setup =
+            Setup { listen: any, admin: any, upstream, provider, authentication, authorization, more };
         let file = site.write_gate(setup).unwrap();
         let config = config::load(&file).unwrap_or_else(|e| panic!("{e}"));
         let gate = server::start(config).await.unwrap_or_else(|e| panic!("{e}"));

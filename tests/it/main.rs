@@ -8,6 +8,8 @@ mod answers;
 mod ask;
 mod attacks;
 mod cli;
+#[cfg(feature = "demo")]
+mod cluster_rules;
 mod conformance;
 #[cfg(feature = "demo")]
 mod credentials;

@@ -1,0 +1,139 @@
+//! Whether changes of one kind still reach the gate.
+//!
+//! kube's watcher swallows bookmarks and watches that are opened again, so this is seen where its calls go out: a watch that was
+//! answered with 200 is up until its body ends, fails or is let go.
+
+use std::{
+    sync::{Arc, Mutex, MutexGuard, PoisonError},
+    time::Duration,
+};
+use tokio::{sync::Notify, time::Instant};
+
+/// A watch that ends sooner was none: so ends one that is answered with an error in its body.
+pub(super) const SETTLED: Duration = Duration::from_millis(200);
+/// From one opening to the next, should a server end every watch at once.
+const BETWEEN: Duration = Duration::from_secs(1);
+
+/// Of one kind.
+#[derive(Debug)]
+pub(super) struct Fresh {
+    line: Mutex<Line>,
+    /// Told of every change.
+    noticed: Arc<Notify>,
+}
+
+#[derive(Debug)]
+struct Line {
+    /// Since when a watch is open.
+    up: Option<Instant>,
+    /// Since when changes may have been missed; means nothing while a watch is settled.
+    down: Instant,
+    opened: Option<Instant>,
+}
+
+impl Fresh {
+    /// Nothing has reached the gate since then.
+    pub(super) fn new(since: Instant, noticed: Arc<Notify>) -> Self {
+        Self { line: Mutex::new(Line { up: None, down: since, opened: None }), noticed }
+    }
+
+    /// A watch has been answered.
+    pub(super) fn opened(self: &Arc<Self>) -> Open {
+        let now = Instant::now();
+        let mut line = self.line();
+        line.up = Some(now);
+        line.opened = Some(now);
+        drop(line);
+        self.noticed.notify_one();
+        Open(Arc::clone(self))
+    }
+
+    /// Everything was listed, as of then.
+    pub(super) fn listed(&self, as_of: Instant) {
+        let mut line = self.line();
+        line.down = line.down.max(as_of);
+        drop(line);
+        self.noticed.notify_one();
+    }
+
+    /// Since when changes may have been missed; None: they have not.
+    pub(super) fn lost(&self, now: Instant) -> Option<Instant> {
+        let line = self.line();
+        (!line.settled(now)).then_some(line.down)
+    }
+
+    /// When [`Self::lost`] will say something else by itself.
+    pub(super) fn settles(&self, now: Instant) -> Option<Instant> {
+        let line = self.line();
+        line.up.map(|up| up + SETTLED).filter(|at| *at > now)
+    }
+
+    /// Before when no further watch should be opened.
+    pub(super) fn not_before(&self) -> Option<Instant> {
+        self.line().opened.map(|opened| opened + BETWEEN)
+    }
+
+    fn line(&self) -> MutexGuard<'_, Line> {
+        self.line.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+impl Line {
+    fn settled(&self, now: Instant) -> bool {
+        self.up.is_some_and(|up| now.saturating_duration_since(up) >= SETTLED)
+    }
+}
+
+/// An open watch.
+#[derive(Debug)]
+pub(super) struct Open(Arc<Fresh>);
+
+impl Drop for Open {
+    fn drop(&mut self) {
+        let now = Instant::now();
+        let mut line = self.0.line();
+        if line.settled(now) {
+            line.down = now;
+        }
+        line.up = None;
+        drop(line);
+        self.0.noticed.notify_one();
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use tokio::time::{advance, sleep};
+
+    #[tokio::test(start_paused = true)]
+    async fn a_watch_counts_from_when_it_has_settled_until_it_ends() {
+        let start = Instant::now();
+        let fresh = Arc::new(Fresh::new(start, Arc::default()));
+        let lost = || fresh.lost(Instant::now()).map(|at| at - start);
+        let secs = |s| Some(Duration::from_secs(s));
+        advance(Duration::from_secs(5)).await;
+        assert_eq!(lost(), secs(0));
+        fresh.listed(start + Duration::from_secs(4));
+        assert_eq!(lost(), secs(4), "as of when the list was begun");
+        fresh.listed(start);
+        assert_eq!(lost(), secs(4));
+        let open = fresh.opened();
+        assert_eq!(lost(), secs(4), "it could end at once");
+        sleep(SETTLED).await;
+        assert_eq!(lost(), None);
+        advance(Duration::from_secs(60)).await;
+        drop(open);
+        let ended = Some(Duration::from_secs(65) + SETTLED);
+        assert_eq!(lost(), ended);
+        for _ in 0..3 {
+            drop(fresh.opened());
+            advance(Duration::from_secs(1)).await;
+        }
+        assert_eq!(lost(), ended, "a watch that ends at once is none");
+        let open = fresh.opened();
+        sleep(SETTLED).await;
+        assert_eq!((lost(), fresh.settles(Instant::now())), (None, None));
+        drop(open);
+    }
+}

@@ -1,0 +1,116 @@
+//! What kube's calls go out through: the gate's own client, with the credential of now, for nothing but reading.
+
+use super::fresh::{Fresh, Open};
+use crate::client::{Client, Error, Opened};
+use bytes::Bytes;
+use http::{Method, Request, Response, StatusCode};
+use http_body::{Body, Frame};
+use std::{
+    future::Future,
+    pin::Pin,
+    sync::Arc,
+    task::{Context, Poll},
+    time::Duration,
+};
+use tokio::time::{Sleep, sleep, sleep_until};
+
+/// Until an answer begins, and again until a list ends.
+const PATIENCE: Duration = Duration::from_secs(30);
+/// Of a list's page, and of one line of a watch.
+const LARGEST: usize = 256 << 20;
+
+/// The calls about one kind.
+#[derive(Debug, Clone)]
+pub(super) struct Transport {
+    pub(super) client: Arc<Client>,
+    pub(super) fresh: Arc<Fresh>,
+}
+
+impl Transport {
+    async fn send(self, method: Method, target: String) -> Result<Response<Heard>, Error> {
+        if method != Method::GET {
+            return Err(Error::Failed(format!("{method}: the rules are only read")));
+        }
+        let watch = target.split(['?', '&']).any(|pair| pair == "watch=true");
+        if let Some(at) = self.fresh.not_before().filter(|_| watch) {
+            sleep_until(at).await;
+        }
+        let answer = self.client.open(&target, PATIENCE).await?;
+        let open = (watch && answer.status() == StatusCode::OK).then(|| self.fresh.opened());
+        let late = open.is_none().then(|| Box::pin(sleep(PATIENCE)));
+        Ok(answer.map(|body| Heard { body: Some(body), open, late, line: 0 }))
+    }
+}
+
+impl<B> tower_service::Service<Request<B>> for Transport {
+    type Response = Response<Heard>;
+    type Error = Error;
+    type Future = Pin<Box<dyn Future<Output = Result<Response<Heard>, Error>> + Send>>;
+
+    fn poll_ready(&mut self, _: &mut Context<'_>) -> Poll<Result<(), Error>> {
+        Poll::Ready(Ok(()))
+    }
+
+    fn call(&mut self, request: Request<B>) -> Self::Future {
+        let target = request.uri().path_and_query().map_or_else(String::new, ToString::to_string);
+        Box::pin(self.clone().send(request.method().clone(), target))
+    }
+}
+
+/// The body of an answer. A watch that ends, fails or is let go is no longer open.
+pub(super) struct Heard {
+    /// None: it has ended.
+    body: Option<Opened>,
+    /// For a watch.
+    open: Option<Open>,
+    /// For everything else.
+    late: Option<Pin<Box<Sleep>>>,
+    /// Bytes since the last line feed.
+    line: usize,
+}
+
+impl Heard {
+    fn end(&mut self) {
+        self.body = None;
+        self.open = None;
+    }
+}
+
+impl Body for Heard {
+    type Data = Bytes;
+    type Error = Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Error>>> {
+        let this = &mut *self;
+        let Some(body) = &mut this.body else { return Poll::Ready(None) };
+        if let Some(late) = &mut this.late
+            && late.as_mut().poll(cx).is_ready()
+        {
+            this.end();
+            return Poll::Ready(Some(Err(Error::Failed(format!("no whole answer within {PATIENCE:?}")))));
+        }
+        let Poll::Ready(frame) = Pin::new(body).poll_frame(cx) else { return Poll::Pending };
+        match &frame {
+            Some(Ok(frame)) => {
+                for piece in
+                    frame.data_ref().into_iter().flat_map(|data| data.split_inclusive(|b| *b == b'\n'))
+                {
+                    this.line += piece.len();
+                    if this.line > LARGEST {
+                        this.end();
+                        let why = format!("the answer is larger than {LARGEST} bytes");
+                        return Poll::Ready(Some(Err(Error::Failed(why))));
+                    }
+                    if piece.ends_with(b"\n") {
+                        this.line = 0;
+                    }
+                }
+            }
+            Some(Err(_)) | None => this.end(),
+        }
+        Poll::Ready(frame)
+    }
+}
