@@ -6,6 +6,7 @@
 pub mod explain;
 mod live;
 mod refusal;
+pub mod selfreview;
 pub mod source;
 #[cfg(test)]
 mod tests;
@@ -213,7 +214,15 @@ impl Authz {
         info: &'a RequestInfo,
         upgrade: bool,
     ) -> Result<Reason, (Attributes<'a>, Denial)> {
-        let question = info.attributes();
+        self.decide_on(user, info.attributes(), upgrade)
+    }
+
+    fn decide_on<'a>(
+        &self,
+        user: &User,
+        question: Attributes<'a>,
+        upgrade: bool,
+    ) -> Result<Reason, (Attributes<'a>, Denial)> {
         let also = needs_create(question, upgrade).then_some(Attributes { verb: "create", ..question });
         let created = also.map_or(Ok(()), |also| self.allows(user, also).map(drop));
         let (what, mut why, verbs) = match (self.allows(user, question), also, created) {

@@ -166,7 +166,16 @@ impl Inbound {
 }
 
 impl Whole {
-    async fn read(
+    /// What was read.
+    pub fn bytes(&self) -> &Bytes {
+        &self.bytes
+    }
+
+    /// Reads a body to its end. `declared`: the length it is said to have.
+    ///
+    /// # Errors
+    /// It is too large, too slow, or breaks off.
+    pub async fn read(
         mut body: Incoming,
         declared: Option<u64>,
         reading: &Reading,

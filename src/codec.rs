@@ -1,4 +1,5 @@
 //! Bodies to one value, bounded.
 
 pub mod json;
+pub mod protobuf;
 pub mod yaml;

@@ -11,8 +11,11 @@ pub use client::Client;
 use crate::{
     audit::{Audit, End, Trail},
     authn::{Authenticated, Authn},
-    authz::{Authz, Permit},
-    body::{self, Budget, Inbound, Passage, Reading},
+    authz::{
+        Authz, Permit,
+        selfreview::{self, Review},
+    },
+    body::{self, BadBody, Budget, Inbound, Passage, Reading},
     forward::{Answered, Caller, Forward, Wanted, upgrade},
     headers,
     identity::User,
@@ -239,11 +242,22 @@ impl Gateway {
         way.permitted(&permit, head);
         check_protocol(switch.as_ref())?;
         let reading = self.reading(&permit, way);
-        let body =
-            Inbound::read(body, &head.headers, way.trail.wants_request(), reading, &self.budget).await?;
+        let whole = way.trail.wants_request() || selfreview::is_self_review(&permit.asked().info);
+        let body = Inbound::read(body, &head.headers, whole, reading, &self.budget).await?;
         if let Some(bytes) = body.bytes() {
             way.trail.request(&head.headers, bytes);
         }
+        let cut = match s.authz.review(&permit, &head.headers, body.bytes())? {
+            Review::Answered(answer) => {
+                way.received = body.into_outbound().passage();
+                return Ok(Open { response: way.review(None, answer), slot, lease: None });
+            }
+            Review::Cut(cut) => {
+                selfreview::Cut::ask(&mut head.headers);
+                Some(cut)
+            }
+            Review::Pass => None,
+        };
         let kept = by(way.deadline, way.trail.kept()).await??;
         let lease = match kind {
             Kind::Stream => Some(self.lease(&permit, way, switch.is_some(), s)),
@@ -270,7 +284,35 @@ impl Gateway {
             reason = ended(lease.as_ref()) => return Err(Failure::Ended(reason)),
         };
         way.answered(sent.elapsed());
-        Ok(Open { response: answered??.into(), slot, lease })
+        let response = match (cut, answered??) {
+            (Some(cut), Answered::Body { response, .. }) if response.status() == StatusCode::CREATED => {
+                self.cut(&cut, response, way).await?
+            }
+            (_, answered) => answered.into(),
+        };
+        Ok(Open { response, slot, lease })
+    }
+
+    /// Reads a list of rights, and leaves of it what the gate's own rules allow as well.
+    async fn cut(
+        &self,
+        cut: &selfreview::Cut,
+        response: Response<Incoming>,
+        way: &mut Way,
+    ) -> Result<Response<Source>, Failure> {
+        let (head, body) = response.into_parts();
+        let reading = Reading {
+            limit: Some(selfreview::Cut::LARGEST),
+            idle: self.config.body_read_timeout,
+            deadline: way.deadline,
+        };
+        let whole = body::Whole::read(body, None, &reading, &self.budget).await;
+        let theirs = match &whole {
+            Ok(whole) => selfreview::Theirs::Whole(whole.bytes()),
+            Err(BadBody::TooLarge(_)) => selfreview::Theirs::TooLarge,
+            Err(bad) => return Err(Failure::Answer(bad.clone())),
+        };
+        Ok(way.review(Some(head), cut.answer(theirs)?))
     }
 
     fn parse(&self, head: &Parts, way: &mut Way) -> Result<Asked, Failure> {
@@ -484,6 +526,17 @@ impl Way {
         let series = self.metrics.series(&metrics::Call::of(permit.asked(), &head.headers));
         self.running = Some(series.running());
         self.series = Some(series);
+    }
+
+    /// Notes what the gate itself answers.
+    fn review(
+        &mut self,
+        head: Option<http::response::Parts>,
+        answer: selfreview::Answer,
+    ) -> Response<Source> {
+        self.trail.annotate("gatelog.dev/self-review", answer.how.to_owned());
+        self.trail.answered(StatusCode::CREATED.as_u16(), &answer.json);
+        answer::review(head, answer)
     }
 
     fn answered(&mut self, after: Duration) {

@@ -337,6 +337,14 @@ impl Trail {
         this.response_started();
     }
 
+    /// The gate itself answers, with this object. What goes over the wire may be in another encoding.
+    pub fn answered(&mut self, code: u16, json: &Bytes) {
+        if self.0.code.is_none() {
+            self.started(code, &HeaderMap::new());
+            self.tee(json);
+        }
+    }
+
     /// A piece of the response body; only called when `wants_response`.
     pub fn tee(&mut self, chunk: &Bytes) {
         let this = &mut *self.0;

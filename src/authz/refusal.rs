@@ -43,6 +43,14 @@ pub struct Denial {
 }
 
 impl Denial {
+    /// What of it the caller is told.
+    pub fn told(&self, explain: Explain) -> String {
+        match explain {
+            Explain::Off => self.missing.clone(),
+            Explain::Own | Explain::Full => joined(&self.missing, &self.nearest),
+        }
+    }
+
     /// Appends to what is near.
     pub(super) fn add(&mut self, text: &str) {
         self.nearest = joined(&self.nearest, text);

@@ -3,86 +3,66 @@
 //! Only reading: every client that prefers protobuf accepts JSON answers, too.
 
 use super::schema::{self, Field, Shape, Type};
+use crate::codec::protobuf::{self, Envelope, Limits, Message};
 use base64::Engine as _;
 use serde_json::{Map, Value, json};
+
+/// More than a request body may have, and more levels than any type.
+const LIMITS: Limits = Limits { bytes: 4 << 20, depth: DEPTH };
 
 /// How deep messages may nest.
 const DEPTH: usize = 32;
 
-/// One field of a message: a number, or bytes.
-#[derive(Debug, Clone, Copy)]
-enum Raw<'a> {
-    Number(u64),
-    Bytes(&'a [u8]),
-}
+/// One field's value, whatever its number.
+type Raw<'a> = protobuf::Field<'a>;
 
 /// Reads a body that should be of type `of`; None: it is broken, of another kind, or has parts that the schemas do not
 /// know.
 pub(super) fn read(of: &'static Type, body: &[u8]) -> Option<Value> {
-    let unknown = fields(body.strip_prefix(b"k8s\0")?)?;
-    let bytes = |n| unknown.iter().find_map(|(number, raw)| (*number == n).then(|| raw.bytes())).flatten();
+    let envelope = Envelope::read(body, LIMITS).ok()?;
     let mut head = Map::new();
-    for (number, raw) in fields(bytes(1).unwrap_or_default())? {
-        let key = if number == 1 { "apiVersion" } else { "kind" };
-        insert(&mut head, key, Value::String(raw.string()?));
+    for (key, value) in [("apiVersion", envelope.api_version), ("kind", envelope.kind)] {
+        insert(&mut head, key, value.into());
     }
-    let Value::Object(rest) = message(of, bytes(2).unwrap_or_default(), DEPTH)? else { return None };
+    let Value::Object(rest) = message(of, Message::new(envelope.raw, DEPTH))? else { return None };
     head.extend(rest);
     Some(Value::Object(head))
 }
 
-impl<'a> Raw<'a> {
-    fn bytes(self) -> Option<&'a [u8]> {
-        match self {
-            Self::Bytes(bytes) => Some(bytes),
-            Self::Number(_) => None,
-        }
-    }
-
-    fn string(self) -> Option<String> {
-        String::from_utf8(self.bytes()?.to_vec()).ok()
-    }
-
-    fn number(self) -> Option<i64> {
-        match self {
-            // Negative numbers travel as their two's complement.
-            Self::Number(n) => Some(n.cast_signed()),
-            Self::Bytes(_) => None,
-        }
-    }
-}
-
-fn message(of: &'static Type, bytes: &[u8], depth: usize) -> Option<Value> {
-    let depth = depth.checked_sub(1)?;
+fn message(of: &'static Type, fields: Message<'_>) -> Option<Value> {
     let mut out = Map::new();
-    for (number, raw) in fields(bytes)? {
-        if of.kind && number == 1 {
-            insert(&mut out, "metadata", message(schema::named("ObjectMeta")?, raw.bytes()?, depth)?);
+    for raw in fields {
+        let raw = raw.ok()?;
+        if of.kind && raw.number == 1 {
+            insert(&mut out, "metadata", message(schema::named("ObjectMeta")?, raw.message().ok()?)?);
             continue;
         }
-        let inlined = |f: &Field| f.number.0 == number && f.number.1 != 0;
+        let inlined = |f: &Field| f.number.0 == raw.number && f.number.1 != 0;
         if of.fields.iter().any(inlined) {
-            for (inner, raw) in fields(raw.bytes()?)? {
-                let field = of.fields.iter().find(|f| f.number == (number, inner))?;
-                one(&mut out, field, raw, depth)?;
+            for inner in raw.message().ok()? {
+                let inner = inner.ok()?;
+                let field = of.fields.iter().find(|f| f.number == (raw.number, inner.number))?;
+                one(&mut out, field, inner)?;
             }
             continue;
         }
         // What a newer client knows and this table does not must not be lost in silence.
-        let field = of.fields.iter().find(|f| f.number == (number, 0));
+        let field = of.fields.iter().find(|f| f.number == (raw.number, 0));
         match field {
-            Some(field) => one(&mut out, field, raw, depth)?,
-            None if raw.is_zero() => {}
+            Some(field) => one(&mut out, field, raw)?,
+            None if is_zero(raw) => {}
             None => return None,
         }
     }
     Some(Value::Object(out))
 }
 
-impl Raw<'_> {
-    fn is_zero(self) -> bool {
-        matches!(self, Self::Number(0) | Self::Bytes([]))
-    }
+fn is_zero(raw: Raw<'_>) -> bool {
+    matches!(raw.value, protobuf::Value::Number(0) | protobuf::Value::Bytes([]))
+}
+
+fn string(raw: Raw<'_>) -> Option<String> {
+    raw.text().ok().map(str::to_owned)
 }
 
 fn insert(out: &mut Map<String, Value>, name: &str, value: Value) {
@@ -97,20 +77,21 @@ fn insert(out: &mut Map<String, Value>, name: &str, value: Value) {
     }
 }
 
-fn one(out: &mut Map<String, Value>, field: &'static Field, raw: Raw<'_>, depth: usize) -> Option<()> {
+fn one(out: &mut Map<String, Value>, field: &'static Field, raw: Raw<'_>) -> Option<()> {
     match &field.shape {
         Shape::List(item) => {
-            let value = scalar(item, raw, true, depth)?;
+            let value = scalar(item, raw, true)?;
             if let Value::Array(list) = out.entry(field.name).or_insert_with(|| json!([])) {
                 list.push(value);
             }
         }
         Shape::Map(item) => {
             let (mut key, mut value) = (String::new(), scalar_default(item));
-            for (number, raw) in fields(raw.bytes()?)? {
-                match number {
-                    1 => key = raw.string()?,
-                    _ => value = scalar(item, raw, true, depth)?,
+            for raw in raw.message().ok()? {
+                let raw = raw.ok()?;
+                match raw.number {
+                    1 => key = string(raw)?,
+                    _ => value = scalar(item, raw, true)?,
                 }
             }
             if let Value::Object(map) = out.entry(field.name).or_insert_with(|| json!({})) {
@@ -120,7 +101,7 @@ fn one(out: &mut Map<String, Value>, field: &'static Field, raw: Raw<'_>, depth:
         // The server writes the status itself; what a client sends of it does not count.
         Shape::Any if field.name == "status" => {}
         shape => {
-            let value = scalar(shape, raw, field.optional, depth)?;
+            let value = scalar(shape, raw, field.optional)?;
             insert(out, field.name, value);
         }
     }
@@ -135,80 +116,48 @@ fn scalar_default(shape: &Shape) -> Value {
 }
 
 /// One value; null where a zero stands for nothing.
-fn scalar(shape: &Shape, raw: Raw<'_>, zero_counts: bool, depth: usize) -> Option<Value> {
-    let integer = |raw: Raw<'_>| raw.number();
+fn scalar(shape: &Shape, raw: Raw<'_>, zero_counts: bool) -> Option<Value> {
     Some(match shape {
-        Shape::String => raw.string()?.into(),
-        Shape::Int | Shape::Int64 => match integer(raw)? {
+        Shape::String => string(raw)?.into(),
+        Shape::Int | Shape::Int64 => match raw.number().ok()? {
             0 if !zero_counts => Value::Null,
             n => n.into(),
         },
-        Shape::Bool => match integer(raw)? {
-            0 if !zero_counts => Value::Null,
-            n => (n != 0).into(),
+        Shape::Bool => match raw.flag().ok()? {
+            false if !zero_counts => Value::Null,
+            flag => flag.into(),
         },
-        Shape::Bytes => base64::engine::general_purpose::STANDARD.encode(raw.bytes()?).into(),
-        Shape::Quantity => {
-            let all = fields(raw.bytes()?)?;
-            all.first().map_or(Some(Value::Null), |(_, raw)| raw.string().map(Value::from))?
-        }
+        Shape::Bytes => base64::engine::general_purpose::STANDARD.encode(raw.bytes().ok()?).into(),
+        Shape::Quantity => match raw.message().ok()?.next() {
+            Some(text) => string(text.ok()?)?.into(),
+            None => Value::Null,
+        },
         Shape::IntOrString => {
             let (mut number, mut text, mut is_text) = (0, String::new(), false);
-            for (n, raw) in fields(raw.bytes()?)? {
-                match n {
-                    1 => is_text = raw.number()? == 1,
-                    2 => number = raw.number()?,
-                    _ => text = raw.string()?,
+            for raw in raw.message().ok()? {
+                let raw = raw.ok()?;
+                match raw.number {
+                    1 => is_text = raw.number().ok()? == 1,
+                    2 => number = raw.number().ok()?,
+                    _ => text = string(raw)?,
                 }
             }
             if is_text { text.into() } else { number.into() }
         }
         Shape::Time | Shape::MicroTime => {
-            let all = fields(raw.bytes()?)?;
-            match all.iter().find(|(n, _)| *n == 1) {
-                Some((_, seconds)) => {
-                    jiff::Timestamp::from_second(seconds.number()?).ok()?.to_string().into()
+            let mut at = Value::Null;
+            for raw in raw.message().ok()? {
+                let raw = raw.ok()?;
+                if raw.number == 1 {
+                    at = jiff::Timestamp::from_second(raw.number().ok()?).ok()?.to_string().into();
                 }
-                None => Value::Null,
             }
+            at
         }
-        Shape::Named(name) => message(schema::named(name)?, raw.bytes()?, depth)?,
-        Shape::Any if raw.is_zero() => json!({}),
+        Shape::Named(name) => message(schema::named(name)?, raw.message().ok()?)?,
+        Shape::Any if is_zero(raw) => json!({}),
         Shape::Any | Shape::List(_) | Shape::Map(_) => return None,
     })
-}
-
-/// The fields of a message, in order.
-fn fields(mut bytes: &[u8]) -> Option<Vec<(u64, Raw<'_>)>> {
-    let mut found = Vec::new();
-    while !bytes.is_empty() {
-        let key = varint(&mut bytes)?;
-        match key & 7 {
-            0 => found.push((key >> 3, Raw::Number(varint(&mut bytes)?))),
-            2 => {
-                let length = usize::try_from(varint(&mut bytes)?).ok()?;
-                let (value, rest) = bytes.split_at_checked(length)?;
-                found.push((key >> 3, Raw::Bytes(value)));
-                bytes = rest;
-            }
-            // No Kubernetes type has floating-point or fixed-size fields.
-            _ => return None,
-        }
-    }
-    Some(found)
-}
-
-fn varint(bytes: &mut &[u8]) -> Option<u64> {
-    let mut value = 0u64;
-    for shift in (0..64).step_by(7) {
-        let (byte, rest) = bytes.split_first()?;
-        *bytes = rest;
-        value |= u64::from(byte & 0x7f) << shift;
-        if byte & 0x80 == 0 {
-            return Some(value);
-        }
-    }
-    None
 }
 
 #[cfg(test)]
@@ -252,21 +201,21 @@ mod tests {
             json!({"apiVersion": "v1", "kind": "Secret", "metadata": {"name": "s"}, "data": {"k": "dg=="}});
         assert_eq!(read(schema::named("Secret").unwrap(), &body), Some(expected));
         let volume = message(&[(1, b"v"), (2, &message(&[(6, &message(&[(1, b"s")]))]))]);
-        let found = super::message(schema::named("Volume").unwrap(), &volume, DEPTH);
+        let found = super::message(schema::named("Volume").unwrap(), Message::new(&volume, DEPTH));
         assert_eq!(found, Some(json!({"name": "v", "secret": {"secretName": "s"}})));
     }
 
     #[test]
     fn zeros_count_where_they_were_set() {
         let spec = schema::named("DeploymentSpec").unwrap();
-        assert_eq!(super::message(spec, &[8, 0, 40, 0], DEPTH), Some(json!({"replicas": 0})));
+        assert_eq!(super::message(spec, Message::new(&[8, 0, 40, 0], DEPTH)), Some(json!({"replicas": 0})));
     }
 
     #[test]
     fn what_is_not_known_is_refused() {
         let spec = schema::named("DeploymentSpec").unwrap();
-        assert_eq!(super::message(spec, &message(&[(99, b"x")]), DEPTH), None);
+        assert_eq!(super::message(spec, Message::new(&message(&[(99, b"x")]), DEPTH)), None);
         let pod = schema::named("PodSpec").unwrap();
-        assert_eq!(super::message(pod, &message(&[(18, b"x")]), DEPTH), None);
+        assert_eq!(super::message(pod, Message::new(&message(&[(18, b"x")]), DEPTH)), None);
     }
 }

@@ -36,7 +36,7 @@ pub(super) struct Field {
     /// What it holds.
     pub shape: Shape,
     /// Number in protobuf, after that of the inlined message it is in; 0: none known.
-    pub number: (u64, u64),
+    pub number: (u32, u32),
     /// A scalar that protobuf sends only when it was set, so that zero counts.
     pub optional: bool,
     /// Must be there.

@@ -3,6 +3,7 @@
 
 use super::{Failure, Way};
 use crate::{
+    authz::selfreview::Answer as Review,
     forward::{
         Place,
         upgrade::{Flow, Tunnel},
@@ -72,7 +73,23 @@ pub enum Cut {
 #[derive(Debug, Clone, Copy)]
 pub struct CloseAfter;
 
-/// The answer of an upstream, or the joining of both connections.
+/// What the gate answers to a review of oneself; `head` is the upstream's, where it was asked.
+pub(super) fn review(head: Option<Parts>, answer: Review) -> Response<Source> {
+    let mut response = Response::new(Source::Local(answer.body));
+    *response.status_mut() = StatusCode::CREATED;
+    let headers = response.headers_mut();
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
+    if let Some(head) = head {
+        *headers = head.headers;
+        for of_another_body in [header::CONTENT_LENGTH, header::ETAG, header::LAST_MODIFIED] {
+            headers.remove(of_another_body);
+        }
+    }
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static(answer.content_type));
+    response
+}
+
+/// The answer of an upstream or of the gate itself, or the joining of both connections.
 pub(super) fn open(
     head: Parts,
     source: Source,
@@ -164,7 +181,14 @@ impl Body for Answer {
         let this = &mut *self;
         let body = match &mut this.source {
             Source::Local(bytes) if bytes.is_empty() => return Poll::Ready(None),
-            Source::Local(bytes) => return Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
+            Source::Local(bytes) => {
+                let bytes = std::mem::take(bytes);
+                if let Some(rest) = &mut this.rest {
+                    rest.sent = bytes.len() as u64;
+                }
+                this.finish(None);
+                return Poll::Ready(Some(Ok(Frame::data(bytes))));
+            }
             Source::Tunnel(_) => return Poll::Ready(None),
             Source::Upstream { body, .. } => body,
         };

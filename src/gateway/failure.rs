@@ -3,7 +3,7 @@
 use crate::{
     audit::{Trail, Unkept},
     authn::Unauthenticated,
-    authz::Refused,
+    authz::{Refused, selfreview::Unanswered},
     body::BadBody,
     forward::NoAnswer,
     limits::Exceeded,
@@ -33,12 +33,18 @@ pub enum Failure {
     /// Not allowed: 403 (or the impersonation step's 400).
     #[error("refused: {}", .0.whole)]
     Refused(Box<Refused>),
+    /// A review of oneself that cannot be answered: 400, 406, 413, 415, 500 or 503.
+    #[error("self-review: {0}")]
+    Review(Box<Unanswered>),
     /// Too much under way: 429.
     #[error("limited: {0}")]
     Exceeded(#[from] Exceeded),
     /// The body cannot be passed on: 413, 429, 400 or 504.
     #[error("request body: {0}")]
     Body(#[from] BadBody),
+    /// The upstream's answer, which must be read whole, cannot be: 429, 503 or 504.
+    #[error("the upstream's answer: {0}")]
+    Answer(BadBody),
     /// The record cannot be kept: 503.
     #[error("{0}")]
     Unkept(#[from] Unkept),
@@ -62,6 +68,12 @@ impl From<Elapsed> for Failure {
 impl From<Refused> for Failure {
     fn from(refused: Refused) -> Self {
         Self::Refused(Box::new(refused))
+    }
+}
+
+impl From<Unanswered> for Failure {
+    fn from(unanswered: Unanswered) -> Self {
+        Self::Review(Box::new(unanswered))
     }
 }
 
@@ -91,12 +103,21 @@ impl Failure {
             )),
             Self::Unauthenticated(who) if !who.limited => Status::unauthorized(),
             Self::Refused(refused) => refused.told(audit_id.to_str().unwrap_or_default()),
-            Self::Unauthenticated(_) | Self::Exceeded(_) | Self::Body(BadBody::NoBudget) => {
+            Self::Review(unanswered) => unanswered.status.clone(),
+            Self::Unauthenticated(_)
+            | Self::Exceeded(_)
+            | Self::Body(BadBody::NoBudget)
+            | Self::Answer(BadBody::NoBudget) => {
                 Status::too_many_requests("Too many requests, please try again later.", 1)
             }
             Self::Body(BadBody::TooLarge(limit))
             | Self::NoAnswer(NoAnswer::Body(BadBody::TooLarge(limit))) => Status::too_large(*limit),
-            Self::Body(BadBody::Late) | Self::Late => Status::timeout(),
+            Self::Body(BadBody::Late) | Self::Answer(BadBody::Late | BadBody::Idle(_)) | Self::Late => {
+                Status::timeout()
+            }
+            Self::Answer(_) => {
+                Status::unavailable("the upstream API server broke off in its answer", Some(1))
+            }
             Self::Body(bad) | Self::NoAnswer(NoAnswer::Body(bad)) => Status::bad_request(bad.to_string()),
             Self::Unkept(_) => Status::unavailable(
                 "the audit record cannot be kept at the moment, so the request was not forwarded",
@@ -149,7 +170,9 @@ impl Failure {
                 metrics.authorization(Authorization::NoOpinion);
             }
             Self::Exceeded(exceeded) => metrics.limited(exceeded.label()),
-            Self::Body(BadBody::NoBudget) => metrics.limited("buffered-bodies"),
+            Self::Body(BadBody::NoBudget) | Self::Answer(BadBody::NoBudget) => {
+                metrics.limited("buffered-bodies")
+            }
             Self::Ended(reason) => trail.annotate("gatelog.dev/end", reason.to_string()),
             Self::NoAnswer(answer) => metrics.upstream_error(answer.label()),
             _ => {}
