@@ -7,7 +7,7 @@
 
 mod access;
 mod kubectl;
-mod real;
+pub(crate) mod real;
 pub(crate) mod record;
 mod rows;
 mod whoami;

@@ -7,6 +7,8 @@
 mod answers;
 mod ask;
 mod attacks;
+#[cfg(feature = "demo")]
+mod can_i;
 mod cli;
 #[cfg(feature = "demo")]
 mod cluster_rules;

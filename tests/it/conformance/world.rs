@@ -41,6 +41,13 @@ impl World {
         world
     }
 
+    /// The same users and certificates with other rules; users that only these name are known from now on, too.
+    pub(crate) fn ruled_by(mut self, table: &str) -> Self {
+        self.objects.clear();
+        table.lines().for_each(|line| self.line(line));
+        self
+    }
+
     /// Whether a line of a table is one of ours.
     pub(crate) fn owns(line: &str) -> bool {
         ["user ", "can ", "paths ", "role ", "bind "].iter().any(|w| line.starts_with(w))
