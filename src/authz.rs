@@ -6,6 +6,7 @@
 pub mod explain;
 mod live;
 mod refusal;
+mod rehearsal;
 pub mod selfreview;
 pub mod source;
 #[cfg(test)]
@@ -13,6 +14,7 @@ mod tests;
 
 pub use live::{Live, OnLoss, Source};
 pub use refusal::{Denial, Explain, Refused, Tell};
+pub use rehearsal::Rehearsed;
 pub use source::{Cluster, Config, Loaded, Manifests, Shadow, Unreadable, bootstrap};
 
 use crate::{
@@ -33,6 +35,7 @@ pub struct Who {
     effective: Arc<User>,
     proven: Authenticated,
     impersonation: Option<Impersonation>,
+    rehearsed: Rehearsed,
 }
 
 impl Who {
@@ -60,7 +63,8 @@ impl Who {
 pub struct Permit {
     who: Who,
     asked: Asked,
-    reason: Reason,
+    why: Why,
+    rehearsed: Rehearsed,
 }
 
 impl Permit {
@@ -73,8 +77,12 @@ impl Permit {
         &self.asked
     }
     /// Why; for the record.
-    pub fn reason(&self) -> &Reason {
-        &self.reason
+    pub fn why(&self) -> &Why {
+        &self.why
+    }
+    /// What the candidate says to it.
+    pub fn rehearsed(&self) -> &Rehearsed {
+        &self.rehearsed
     }
 }
 
@@ -98,6 +106,24 @@ impl fmt::Display for Reason {
     }
 }
 
+/// Why a request is let through.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Why {
+    /// The rules allow it.
+    Allowed(Reason),
+    /// They do not, but the gate only observes: this is the refusal that is not carried out.
+    Observed(Arc<Refused>),
+}
+
+impl fmt::Display for Why {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Allowed(reason) => reason.fmt(f),
+            Self::Observed(refused) => write!(f, "observed: {}", refused.reason),
+        }
+    }
+}
+
 /// Whether refusals of the rules are carried out.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Hash, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
@@ -114,7 +140,8 @@ pub enum Mode {
 pub struct Authz {
     files: Arc<Rules>,
     cluster: Live,
-    shadow: Option<Arc<Rules>>,
+    /// The candidate: a whole rule set of its own.
+    shadow: Option<Box<Self>>,
     mode: Mode,
     tell: Tell,
 }
@@ -131,9 +158,10 @@ impl Authz {
         Self { cluster, ..self }
     }
 
-    /// Asks a candidate beside the rules that count.
+    /// Asks a candidate beside the rules that count: it stands for all of them, those of the cluster as well.
     #[must_use]
     pub fn with_shadow(self, shadow: Option<Arc<Rules>>) -> Self {
+        let shadow = shadow.map(|rules| Self::new(rules, Tell::default()).into());
         Self { shadow, ..self }
     }
 
@@ -162,17 +190,21 @@ impl Authz {
             headers.remove(name);
         }
         let Some(wanted) = wanted else {
-            return Ok(Who { effective: Arc::clone(proven.user()), proven, impersonation: None });
+            let (effective, rehearsed) = (Arc::clone(proven.user()), Rehearsed::Unasked);
+            return Ok(Who { effective, proven, impersonation: None, rehearsed });
         };
+        let user = proven.user();
         // As many as there are values, which `parse` has bounded.
         for check in wanted.checks() {
-            self.allows(proven.user(), check).map_err(|why| Refused {
+            self.allows(user, check).map_err(|why| Refused {
                 impersonation: Some(header_of(check)),
-                ..Refused::forbidden(proven.user().name(), check, &why, &self.tell)
+                rehearsed: self.rehearse_impersonation(user, &wanted, Some((check, &why))),
+                ..Refused::forbidden(user.name(), check, &why, &self.tell)
             })?;
         }
+        let rehearsed = self.rehearse_impersonation(user, &wanted, None);
         let effective = wanted.effective().map_err(|e| Refused::malformed(e.to_string()))?;
-        Ok(Who { effective, proven, impersonation: Some(wanted) })
+        Ok(Who { effective, proven, impersonation: Some(wanted), rehearsed })
     }
 
     /// Decides. `upgrade`: the request asks to switch protocols.
@@ -180,16 +212,28 @@ impl Authz {
     /// exec, attach and portforward into a pod need `create` besides the verb of their method, and so does an upgrade on
     /// nodes/proxy, behind which the kubelet's exec lies: else a right to `get` would be one to run commands.
     ///
+    /// What is refused while the gate only observes gets a permit, but for what [`Authz::enforces`].
+    ///
     /// # Errors
     /// 403.
     pub fn authorize(&self, who: Who, asked: Asked, upgrade: bool) -> Result<Permit, Refused> {
-        match self.decide(&who.effective, &asked.info, upgrade) {
-            Ok(reason) => Ok(Permit { who, asked, reason }),
-            Err((question, why)) => Err(Refused {
-                impersonated: who.impersonated().cloned(),
-                ..Refused::forbidden(who.effective.name(), question, &why, &self.tell)
-            }),
-        }
+        let decided = self.decide(&who.effective, &asked.info, upgrade);
+        let rehearsed = self.rehearse(&who.effective, &asked.info, upgrade, &decided);
+        let why = match decided {
+            Ok(reason) => Why::Allowed(reason),
+            Err((question, why)) => {
+                let refused = Refused {
+                    impersonated: who.impersonated().cloned(),
+                    ..Refused::forbidden(who.effective.name(), question, &why, &self.tell)
+                };
+                if self.enforces(asked.info.attributes(), upgrade) {
+                    return Err(Refused { rehearsed, ..refused });
+                }
+                // The one refusal that is not carried out.
+                Why::Observed(refused.into())
+            }
+        };
+        Ok(Permit { who, asked, why, rehearsed })
     }
 
     /// Whether everything that was allowed for a stream still is; the error says what is not.
@@ -202,9 +246,10 @@ impl Authz {
             self.allows(&right.proven, check)
                 .map_err(|why| format!("may no longer send {}: {why}", header_of(check)))?;
         }
-        self.decide(&right.effective, &right.info, right.upgrade)
-            .map(drop)
-            .map_err(|(_, why)| why.to_string())
+        match self.decide(&right.effective, &right.info, right.upgrade) {
+            Err((_, why)) if self.enforces(right.info.attributes(), right.upgrade) => Err(why.to_string()),
+            _ => Ok(()),
+        }
     }
 
     /// The error names what of it is not allowed.
@@ -251,22 +296,28 @@ impl Authz {
     /// # Errors
     /// Not allowed.
     pub fn allows(&self, user: &User, asked: Attributes<'_>) -> Result<Reason, Denial> {
-        if user.is_master() {
-            return Ok(Reason::Master);
+        if let Some(reason) = self.reason(user, asked) {
+            return Ok(reason);
         }
         let (name, groups) = (user.name(), user.groups());
-        let both = self.cluster != Live::Off;
         let mut denial = Denial { unknown: self.cluster.unknown().cloned(), ..Denial::default() };
-        for (source, rules) in self.rules() {
-            match rules.decide(name, groups, asked) {
-                Decision::Allow(grounds) => return Ok(Reason::Rbac(grounds, both.then_some(source))),
-                Decision::Deny => {
-                    denial.missing = rules.missing(name, groups, asked).to_string();
-                    denial.nearest = rules.explain(name, groups, asked);
-                }
-            }
+        for (_, rules) in self.rules() {
+            denial.missing = rules.missing(name, groups, asked).to_string();
+            denial.nearest = rules.explain(name, groups, asked);
         }
         Err(denial)
+    }
+
+    /// Why it is allowed, if it is.
+    fn reason(&self, user: &User, asked: Attributes<'_>) -> Option<Reason> {
+        if user.is_master() {
+            return Some(Reason::Master);
+        }
+        let both = self.cluster != Live::Off;
+        self.rules().find_map(|(source, rules)| match rules.decide(user.name(), user.groups(), asked) {
+            Decision::Allow(grounds) => Some(Reason::Rbac(grounds, both.then_some(source))),
+            Decision::Deny => None,
+        })
     }
 }
 

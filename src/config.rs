@@ -13,6 +13,7 @@ mod document;
 mod reader;
 mod units;
 
+pub(crate) use check::OBSERVED;
 pub use check::{Line, Report, check};
 pub use document::{Document, examine};
 

@@ -5,6 +5,7 @@
 pub mod answer;
 mod client;
 pub mod failure;
+mod rehearsal;
 
 pub use client::Client;
 
@@ -12,7 +13,7 @@ use crate::{
     audit::{Audit, End, Trail},
     authn::{Authenticated, Authn},
     authz::{
-        Authz, Permit,
+        Authz, Permit, Refused, Why,
         selfreview::{self, Review},
     },
     body::{self, BadBody, Budget, Inbound, Passage, Reading},
@@ -124,6 +125,10 @@ pub(crate) struct Way {
     warning: Option<&'static str>,
     upstream: Option<Duration>,
     refusal: Option<String>,
+    /// The refusal that was not carried out.
+    observed: Option<Arc<Refused>>,
+    /// Where the candidate would have decided otherwise, and how.
+    shadow: Option<String>,
     over: bool,
 }
 
@@ -209,6 +214,7 @@ impl Gateway {
                 }
                 head.headers.insert(headers::AUDIT_ID, way.trail.audit_id().clone());
                 answer::warn(&mut head.headers, way.warning);
+                answer::warn(&mut head.headers, way.observation().as_deref());
                 way.code = head.status.as_u16();
                 way.trail.started(way.code, &head.headers);
                 answer::open(head, source, way, slot, lease)
@@ -456,6 +462,8 @@ impl Way {
             warning: None,
             upstream: None,
             refusal: None,
+            observed: None,
+            shadow: None,
             over: false,
         })
     }
@@ -503,6 +511,8 @@ impl Way {
             bytes_in: received,
             bytes_out: sent,
             reason: self.refusal.as_deref().or(why),
+            observed: self.observed.as_ref().map(|refused| &*refused.whole),
+            shadow: self.shadow.as_deref(),
         }
     }
 
@@ -518,11 +528,17 @@ impl Way {
             self.trail.impersonated(user);
             self.impersonated = Some(user.clone());
         }
+        self.rehearsed(who.rehearsed());
     }
 
     fn permitted(&mut self, permit: &Permit, head: &Parts) {
-        self.trail.decided(true, permit.reason().to_string());
-        self.metrics.authorization(Authorization::Allowed);
+        self.rehearsed(permit.rehearsed());
+        self.tell_shadow();
+        self.trail.decided(true, permit.why().to_string());
+        match permit.why() {
+            Why::Observed(refused) => self.observed(refused),
+            _ => self.metrics.authorization(Authorization::Allowed),
+        }
         let series = self.metrics.series(&metrics::Call::of(permit.asked(), &head.headers));
         self.running = Some(series.running());
         self.series = Some(series);
@@ -546,6 +562,10 @@ impl Way {
 
     fn refuse(&mut self, failure: &Failure, status: &Status) {
         self.code = status.code;
+        if let Failure::Refused(refused) = failure {
+            self.rehearsed(&refused.rehearsed);
+        }
+        self.tell_shadow();
         failure.record(&mut self.trail, &self.metrics);
         self.trail.refused(status);
         self.refusal = Some(failure.to_string());

@@ -11,7 +11,9 @@ pub mod tls;
 
 use crate::{
     audit::{self, Audit, policy::Policy},
-    authn, cluster, config,
+    authn,
+    authz::Mode,
+    cluster, config,
     gateway::{Gateway, SHUTTING_DOWN},
     limits::Limits,
     reload::{self, Reloader},
@@ -106,6 +108,9 @@ pub enum StartError {
 /// The upstream is looked at this often while nobody asks for anything.
 const PROBE_EVERY: Duration = Duration::from_secs(10);
 
+/// An operator is reminded this often that the gate only observes.
+const REMIND_EVERY: Duration = Duration::from_secs(3600);
+
 /// Watches ended a second while draining, so that their holders do not all come back at once.
 const WATCHES_A_SECOND: usize = 200;
 
@@ -131,7 +136,7 @@ pub async fn start(config: config::Config) -> Result<Gate, StartError> {
     let limits = Limits::new(config.limits.clone());
     let gateway = Gateway::new(loaded.snapshot(), audit, limits, metrics, config.gateway.clone());
     let cluster = config.authz.cluster.clone();
-    let server = config.server.clone();
+    let (server, mode) = (config.server.clone(), config.authz.mode);
     let tcp = listen(server.address).await?;
     let address = local(&tcp, server.address)?;
     let at = |path: &PathBuf| {
@@ -159,6 +164,9 @@ pub async fn start(config: config::Config) -> Result<Gate, StartError> {
         let state = health.state("rules", Scope::Ready);
         let metrics = cluster::rules::Metrics::new(&registry)?;
         tasks.push(tokio::spawn(rules::follow(cluster, gateway.clone(), reloader.clone(), state, metrics)));
+    }
+    if mode == Mode::Observe {
+        tasks.push(tokio::spawn(remind(gateway.metrics().clone())));
     }
     let mut admin = None;
     if let Some(asked) = server.admin {
@@ -215,6 +223,15 @@ async fn probe(gateway: Arc<Gateway>, state: State) {
                 state.failed(error.to_string());
             }
         }
+    }
+}
+
+/// Says again and again that refusals are not carried out: a gate is not left like that by mistake.
+async fn remind(metrics: Arc<Metrics>) {
+    let mut ticks = interval(REMIND_EVERY);
+    loop {
+        ticks.tick().await;
+        tracing::warn!(observed_refusals = metrics.observed_refusals.get(), "{}", config::OBSERVED);
     }
 }
 

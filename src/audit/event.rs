@@ -96,6 +96,12 @@ impl Stages {
         Self(self.0 | 1 << stage as u8)
     }
 
+    /// This set but for `stage`.
+    #[must_use]
+    pub fn without(self, stage: Stage) -> Self {
+        Self(self.0 & !(1 << stage as u8))
+    }
+
     /// What is in either.
     #[must_use]
     pub fn union(self, other: Self) -> Self {

@@ -1,5 +1,8 @@
 //! One request's way through the record.
 
+mod insist;
+mod stranger;
+
 use super::{
     Audit, Kept, Mode, OnFailure, Unkept,
     capture::{Capture, Need, Told},
@@ -12,20 +15,13 @@ use super::{
 use crate::{
     authn::Authenticated,
     identity::User,
-    request::{Asked, Effect, Object, RequestInfo, Target, Verb},
+    request::{Asked, Effect, RequestInfo, Verb},
     status::Status,
 };
 use aws_lc_rs::hmac;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Uri, header};
-use std::{
-    borrow::Cow,
-    cell::RefCell,
-    fmt,
-    net::SocketAddr,
-    sync::Arc,
-    time::{Instant, SystemTime},
-};
+use std::{borrow::Cow, cell::RefCell, fmt, net::SocketAddr, sync::Arc, time::SystemTime};
 
 /// What a last event needs beyond its head: status, times, annotations. Reserved with the request.
 const LAST_EVENT: usize = 1024;
@@ -52,6 +48,10 @@ struct Inner {
     annotations: Annotations,
     phase: Phase,
     verdict: Verdict,
+    /// How the caller authenticated.
+    authenticator: &'static str,
+    /// Whether it is recorded beyond what the policy says.
+    insisted: bool,
     head: Head,
     /// Kept for changes only, whose bodies may tell more of the object.
     info: Option<RequestInfo>,
@@ -129,6 +129,8 @@ impl Audit {
                 omit_stages: Default::default(),
                 omit_managed_fields: false,
             },
+            authenticator: "",
+            insisted: false,
             head: Head::default(),
             info: None,
             verb: Verb::Get,
@@ -186,6 +188,7 @@ impl Trail {
             return Ok(());
         }
         this.phase = Phase::Begun;
+        this.authenticator = authenticator;
         let info = &asked.info;
         let attributes = info.attributes();
         let question = Question {
@@ -198,22 +201,7 @@ impl Trail {
         if this.verdict.level == Level::None {
             return Ok(());
         }
-        this.verb = info.verb();
-        this.effect = info.effect();
-        this.is_resource = info.is_resource();
-        this.is_discovery = !this.is_resource && object::is_discovery(info.path());
-        this.long_running = info.is_long_running();
-        this.secret = object::is_secret(info);
-        this.annotations.add("gatelog.dev/authn-method", authenticator);
-        this.annotations.add("gatelog.dev/effect", this.effect.as_str());
-        this.head = Head::new(
-            asked.target.raw(),
-            attributes.verb,
-            user.json(),
-            Some(&this.addresses),
-            this.agent.as_ref(),
-        );
-        this.head.set_object(info, &ObjectMeta::default());
+        this.describe(user, info, asked.target.raw());
         if matches!(this.verb, Verb::Create | Verb::Update) {
             this.info = Some(info.clone());
         }
@@ -251,7 +239,8 @@ impl Trail {
             Verb::Patch | Verb::Delete | Verb::DeleteCollection => Level::Request,
             _ => return false,
         };
-        this.phase == Phase::Begun && this.is_resource && !this.long_running && this.verdict.level >= least
+        let wanted = this.is_resource && !this.long_running && this.verdict.level >= least;
+        this.phase == Phase::Begun && wanted && !this.insisted
     }
 
     /// Whether the record needs the answer's body. To be asked after [`Self::started`].
@@ -423,6 +412,21 @@ impl fmt::Debug for Trail {
 // === impl Inner ===
 
 impl Inner {
+    /// Who asks for what, for every event.
+    fn describe(&mut self, user: &User, info: &RequestInfo, uri: &str) {
+        self.verb = info.verb();
+        self.effect = info.effect();
+        self.is_resource = info.is_resource();
+        self.is_discovery = !self.is_resource && object::is_discovery(info.path());
+        self.long_running = info.is_long_running();
+        self.secret = object::is_secret(info);
+        self.annotations.add("gatelog.dev/authn-method", self.authenticator);
+        self.annotations.add("gatelog.dev/effect", self.effect.as_str());
+        let verb = info.attributes().verb;
+        self.head = Head::new(uri, verb, user.json(), Some(&self.addresses), self.agent.as_ref());
+        self.head.set_object(info, &ObjectMeta::default());
+    }
+
     /// The first event, if the policy wants it, and the last one's place.
     fn first(&mut self) -> Result<(), Unkept> {
         let size = self.head.len() + LAST_EVENT;
@@ -489,46 +493,11 @@ impl Inner {
         });
     }
 
-    /// The one event of a request that nobody is known to have made.
-    fn stranger(&mut self, stage: Stage) {
-        self.phase = Phase::Done;
-        let path = self.uri.path_and_query().map_or(self.uri.path(), |p| p.as_str());
-        let info = Target::parse(path).ok().and_then(|target| RequestInfo::parse(&self.method, &target).ok());
-        let method = self.method.as_str().to_ascii_lowercase();
-        let (verb, object) = match &info {
-            Some(info) => (info.attributes().verb, info.attributes().object),
-            None => (&*method, Object::Path(self.uri.path())),
-        };
-        self.verdict = self.audit.policy.load().evaluate(&Question { user: None, verb, object });
-        self.count_level();
-        if self.verdict.level == Level::None || self.verdict.omit_stages.contains(stage) {
-            return;
-        }
-        let now = Instant::now();
-        let ip = self.addresses.nearest();
-        let mut recorded = self.audit.strangers.admit(ip, now);
-        if recorded {
-            self.head = Head::new(path, verb, "{}", Some(&self.addresses), self.agent.as_ref());
-            if let Some(info) = &info {
-                self.head.set_object(info, &ObjectMeta::default());
-            }
-            if stage == Stage::Panic {
-                self.told.status = Some(PANIC.to_vec());
-            } else if self.told.status.is_none() {
-                self.told.status = Some(CLOSED_EARLY.to_vec());
-            }
-            let at = MicroTime::at(SystemTime::now());
-            recorded = self
-                .write(Some((stage, at)), |audit, line| audit.journal.append_stranger(line, audit.max_size));
-        }
-        if !recorded {
-            self.audit.metrics.suppressed.inc();
-            self.audit.strangers.suppress(ip, now);
-        }
-    }
-
     /// What an answer with this code can tell.
     fn need(&self, code: u16) -> Option<Need> {
+        if self.insisted {
+            return None;
+        }
         let object = self.verdict.level == Level::RequestResponse
             && !self.long_running
             && (self.is_resource || self.is_discovery);

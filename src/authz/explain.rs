@@ -3,7 +3,7 @@
 //! [`Authz::explain`] and [`Authz::who_can`] ask what requests are decided by, so that they cannot tell anything else. Questions
 //! and answers are JSON: what `gatelog explain -o json` prints is what a running gate answers.
 
-use super::{Authz, Denial, Live, Mode, Reason, Source, Tell, needs_create};
+use super::{Authz, Denial, Live, Mode, Reason, Source, needs_create};
 use crate::{
     identity::{Impersonation, MASTERS, User, add_authenticated},
     rbac::{self, BindingName, Grounds, Rules, SubjectKind},
@@ -224,7 +224,7 @@ impl Authz {
     pub fn explain(&self, question: &Question) -> Result<Explained, BadQuestion> {
         let asked = question.asked()?;
         let user = question.user()?;
-        let rehearsed = self.candidate().map(|candidate| candidate.verdict(&user, &asked));
+        let rehearsed = self.shadow.as_ref().map(|candidate| candidate.verdict(&user, &asked));
         Ok(Explained {
             user: user.name().to_owned(),
             groups: user.groups().to_vec(),
@@ -254,14 +254,9 @@ impl Authz {
             always: vec![Named { kind: "Group".to_owned(), namespace: None, name: MASTERS.to_owned() }],
             may: self.all(&asked),
             unknown: self.cluster.unknown().map(|why| why.to_string()),
-            shadow: self.candidate().map(|candidate| candidate.all(&asked)),
+            shadow: self.shadow.as_ref().map(|candidate| candidate.all(&asked)),
             asked,
         })
-    }
-
-    /// The rules that are rehearsed, as if they counted.
-    fn candidate(&self) -> Option<Self> {
-        self.shadow.as_ref().map(|rules| Self::new(Arc::clone(rules), Tell::default()))
     }
 
     fn verdict(&self, user: &User, asked: &Asked) -> Verdict {

@@ -3,6 +3,7 @@
 //! The caller gets kube-apiserver's own text, then what came nearest and what to ask for, then whom, then the id under which
 //! the record has it all. However little that is, the log and the record get everything.
 
+use super::Rehearsed;
 use crate::{
     identity::User,
     request::{Attributes, Object},
@@ -88,7 +89,12 @@ pub struct Refused {
     pub impersonation: Option<String>,
     /// The effective user if impersonation had succeeded (audit `impersonatedUser`).
     pub impersonated: Option<Arc<User>>,
+    /// What the candidate says to it.
+    pub rehearsed: Rehearsed,
 }
+
+/// Characters of a message that a warning repeats: a client prints one for each request.
+const LONGEST_WARNING: usize = 1000;
 
 impl Refused {
     /// 403; 503 when the rules are not all known.
@@ -109,6 +115,7 @@ impl Refused {
             contact: tell.contact.clone(),
             impersonation: None,
             impersonated: None,
+            rehearsed: Rehearsed::Unasked,
         }
     }
 
@@ -121,7 +128,22 @@ impl Refused {
             contact: None,
             impersonation: Some(text),
             impersonated: None,
+            rehearsed: Rehearsed::Unasked,
         }
+    }
+
+    /// What the caller is warned of when it is not carried out: as much as the refusal would tell. Without the audit id, which the
+    /// answer has anyway: clients print equal warnings once.
+    pub fn warning(&self) -> String {
+        let mut text = "would be refused if the rules were enforced: ".to_owned();
+        text.extend(self.status.message.chars().take(LONGEST_WARNING));
+        if self.status.message.chars().nth(LONGEST_WARNING).is_some() {
+            text.push_str("...");
+        }
+        if let Some(contact) = self.contact.as_ref().filter(|_| self.status.code == 403) {
+            text.extend([" (", contact, ")"]);
+        }
+        text
     }
 
     /// What the caller is told; `audit_id` is where the record tells more. A malformed request is nobody's to allow, so nobody

@@ -61,15 +61,10 @@ impl Report {
     pub fn new(config: &Config, loaded: &Loaded) -> Self {
         let authn = &loaded.authn.made;
         let rules = format!(
-            "{} from files; the bootstrap rules are {}{}{}",
+            "{} from files; the bootstrap rules are {}{}",
             counts(loaded.rules.made.own),
             if config.authz.bootstrap { "on" } else { "off" },
             if config.authz.cluster.is_some() { "; the cluster's own as well" } else { "" },
-            if config.authz.mode == Enforcement::Observe {
-                "; refusals are only recorded, NOT carried out"
-            } else {
-                ""
-            },
         );
         let rehearsed = loaded.rules.made.rehearsed;
         let record = format!(
@@ -111,6 +106,7 @@ impl Report {
                     .map_or_else(String::new, |n| format!("{n} of one source in a minute")),
             ),
             on("rbac", true, rules),
+            enforcement(config.authz.mode),
             on("shadow rules", rehearsed.is_some(), rehearsed.map_or_else(String::new, counts)),
             on("validation", false, String::new()),
             on("audit", true, record),
@@ -175,6 +171,17 @@ fn token_review(authn: &authn::Config) -> Line {
     });
     on("token review", how.is_some(), how.unwrap_or_default())
 }
+
+fn enforcement(mode: Enforcement) -> Line {
+    match mode {
+        Enforcement::Enforce => on("enforcement", true, String::new()),
+        Enforcement::Observe => on("enforcement", false, OBSERVED.to_owned()),
+    }
+}
+
+/// What it means that the gate only observes.
+pub(crate) const OBSERVED: &str = "mode observe: what the rules refuse is recorded and FORWARDED; impersonation and the rights of \
+                                   streams are enforced";
 
 fn anonymous(paths: Option<&[String]>) -> Line {
     let how = paths.map(|paths| if paths.is_empty() { "everywhere".to_owned() } else { paths.join(", ") });

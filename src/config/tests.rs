@@ -699,6 +699,7 @@ fn a_check_says_what_is_on_and_what_is_off() {
         "anonymous: off",
         "limit of failed authentications: on (100 of one source in a minute)",
         "rbac: on (0 roles, 0 rules and 1 binding from files; the bootstrap rules are on)",
+        "enforcement: on",
         "shadow rules: off",
         "validation: off",
         "audit: on (",
@@ -710,5 +711,5 @@ fn a_check_says_what_is_on_and_what_is_off() {
     for (got, want) in lines.iter().zip(want) {
         assert!(got.starts_with(want), "{got:?} does not begin with {want:?}");
     }
-    assert!(lines[13].ends_with("changes wait until they are written)"), "{}", lines[13]);
+    assert!(lines[14].ends_with("changes wait until they are written)"), "{}", lines[14]);
 }

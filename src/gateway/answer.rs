@@ -116,16 +116,26 @@ pub(super) fn open(
 pub(super) fn refused(status: &Status, failure: &Failure, way: Box<Way>) -> Response<Answer> {
     let mut response = local(status, way.trail.audit_id());
     warn(response.headers_mut(), failure.warning());
+    warn(response.headers_mut(), way.observation().as_deref());
     let sent = response.body().size_hint().exact().unwrap_or_default();
     way.end(sent, 0, None);
     response
 }
 
-/// A warning of the gate's own, beside those of the upstream.
-pub(super) fn warn(headers: &mut HeaderMap, text: Option<&'static str>) {
-    if let Some(value) = text.and_then(|text| HeaderValue::try_from(format!("299 - \"{text}\"")).ok()) {
-        headers.append(header::WARNING, value);
+/// A warning of the gate's own, beside those of the upstream. Clients read its text as a quoted string; what none may hold, or not
+/// all of them understand, becomes a question mark.
+pub(super) fn warn(headers: &mut HeaderMap, text: Option<&str>) {
+    let Some(text) = text else { return };
+    let mut value = String::with_capacity(text.len() + 16);
+    value.push_str("299 - \"");
+    for c in text.chars() {
+        if matches!(c, '"' | '\\') {
+            value.push('\\');
+        }
+        value.push(if matches!(c, ' '..='~') { c } else { '?' });
     }
+    value.push('"');
+    headers.extend(HeaderValue::try_from(value).map(|value| (header::WARNING, value)));
 }
 
 /// A Status of the gate's own.

@@ -85,6 +85,7 @@ pub struct Metrics {
     stream_bytes: [IntCounter; 2],
     limited: IntCounterVec,
     reloads: [IntCounter; 2],
+    shadow: [IntCounter; 4],
     enabled: IntGaugeVec,
     serving_certificate: IntGauge,
     hasher: RandomState,
@@ -95,6 +96,8 @@ pub struct Metrics {
     pub connections: IntGauge,
     /// TLS handshakes that failed or took too long.
     pub tls_handshake_errors: IntCounter,
+    /// Refusals of the rules that were not carried out, since the gate only observes.
+    pub observed_refusals: IntCounter,
     /// Requests that never became one: what the HTTP layer itself answered or hung up on.
     pub malformed: IntCounter,
     /// From sending a request upstream to the head of its answer.
@@ -154,6 +157,16 @@ impl Metrics {
                     "Attempts to take up changed files, by result; after a failure the old state serves on.",
                 ),
                 &["result"],
+            )?,
+        )?;
+        let shadow = register(
+            registry,
+            IntCounterVec::new(
+                Opts::new(
+                    "gatelog_shadow_decisions_total",
+                    "Decisions that the shadow rules were asked about as well, by what both said.",
+                ),
+                &["enforced", "shadow"],
             )?,
         )?;
         let build = register(
@@ -228,6 +241,8 @@ impl Metrics {
                 )?,
             )?,
             reloads: ["success", "failure"].map(|l| reloads.with_label_values(&[l])),
+            shadow: [["allow", "allow"], ["allow", "deny"], ["deny", "allow"], ["deny", "deny"]]
+                .map(|both| shadow.with_label_values(&both)),
             enabled: register(
                 registry,
                 IntGaugeVec::new(
@@ -254,6 +269,13 @@ impl Metrics {
                 IntCounter::new(
                     "apiserver_tls_handshake_errors_total",
                     "TLS handshakes that failed or took too long.",
+                )?,
+            )?,
+            observed_refusals: register(
+                registry,
+                IntCounter::new(
+                    "gatelog_observed_refusals_total",
+                    "Requests that the rules refuse and that were forwarded, since the gate only observes.",
                 )?,
             )?,
             malformed: register(
@@ -363,6 +385,18 @@ impl Metrics {
         match result {
             Authorization::Allowed => allowed,
             Authorization::NoOpinion => no_opinion,
+        }
+        .inc();
+    }
+
+    /// Counts a decision that the candidate was asked about as well: whether it was allowed, and whether it would be.
+    pub fn shadow(&self, enforced: bool, shadow: bool) {
+        let [both, refuses, allows, neither] = &self.shadow;
+        match (enforced, shadow) {
+            (true, true) => both,
+            (true, false) => refuses,
+            (false, true) => allows,
+            (false, false) => neither,
         }
         .inc();
     }

@@ -1,4 +1,5 @@
 use super::*;
+use crate::authz::Tell;
 use crate::rbac::{Objects, read};
 use serde_json::{Value, json};
 

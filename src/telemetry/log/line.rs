@@ -36,6 +36,10 @@ pub struct AccessLine<'a> {
     pub bytes_out: u64,
     /// Why the gate itself answered, or ended the answer; for the operator, without secrets.
     pub reason: Option<&'a str>,
+    /// The refusal that was not carried out, since the gate only observes.
+    pub observed: Option<&'a str>,
+    /// What the rules that are rehearsed would have said instead.
+    pub shadow: Option<&'a str>,
 }
 
 impl AccessLine<'_> {
@@ -66,6 +70,8 @@ impl AccessLine<'_> {
         line.number("in", format_args!("{}", self.bytes_in));
         line.number("out", format_args!("{}", self.bytes_out));
         line.optional("reason", self.reason);
+        line.optional("observed", self.observed);
+        line.optional("shadow", self.shadow);
         line.key("peer");
         match format {
             Format::Text => push(line.out, format_args!("{}", self.peer)),
@@ -211,6 +217,8 @@ mod tests {
         bytes_in: 0,
         bytes_out: 4096,
         reason: None,
+        observed: None,
+        shadow: None,
     };
 
     fn rendered(line: &AccessLine<'_>, format: Format) -> String {
@@ -237,6 +245,17 @@ mod tests {
                 + r#""code":200,"verb":"list","user":"alice","ms":12.345,"upstream_ms":0.980,"in":0,"out":4096,"#
                 + r#""peer":"127.0.0.1:4711","audit_id":"6f2c","target":"gatelog::access"}"#
                 + "\n"
+        );
+    }
+
+    #[test]
+    fn what_is_only_observed_or_rehearsed_is_told() {
+        let line =
+            AccessLine { observed: Some("pods is forbidden"), shadow: Some("would be refused: x"), ..LINE };
+        let text = rendered(&line, Format::Text);
+        assert!(
+            text.contains(" out=4096 observed=\"pods is forbidden\" shadow=\"would be refused: x\" peer="),
+            "{text}"
         );
     }
 
