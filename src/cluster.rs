@@ -1,10 +1,12 @@
 //! The gate's own calls to an API server: a closed list, by the gate's own account. Nothing of a caller's request goes
 //! this way but the token that is to be reviewed.
 
+mod account;
 pub mod rules;
 mod signing_keys;
 mod token_review;
 
+pub use account::{Findings, Needs, Rights};
 pub use token_review::{Claimed, Reviewed};
 
 use crate::{client::Client, endpoint::Endpoint};

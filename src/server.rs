@@ -4,6 +4,7 @@
 //! `Connection: close` on the old ones, watches ended a few at a time at an event's boundary, tunnels last, the record
 //! flushed.
 
+mod account;
 mod listener;
 mod rules;
 mod socket;
@@ -13,7 +14,8 @@ use crate::{
     audit::{self, Audit, policy::Policy},
     authn,
     authz::Mode,
-    cluster, config,
+    cluster::{self, Needs},
+    config,
     gateway::{Gateway, SHUTTING_DOWN},
     limits::Limits,
     reload::{self, Reloader},
@@ -71,6 +73,7 @@ pub struct Gate {
     phase: watch::Sender<Phase>,
     places: Arc<Semaphore>,
     tasks: Vec<JoinHandle<()>>,
+    needs: Needs,
     /// Given up when all else has ended.
     _socket: Option<socket::Place>,
 }
@@ -151,6 +154,7 @@ pub async fn start(config: config::Config) -> Result<Gate, StartError> {
         config: Arc::new(server.listener.clone()),
         places: places.clone(),
     };
+    let needs = account::needs(&config);
     let reloader = Arc::new(Reloader::new(config, shared, gateway.clone(), loaded));
     let mut tasks = vec![
         tokio::spawn(listener.run(phase.subscribe())),
@@ -196,6 +200,7 @@ pub async fn start(config: config::Config) -> Result<Gate, StartError> {
         phase,
         places,
         tasks,
+        needs,
         _socket: place,
     })
 }
@@ -259,6 +264,12 @@ impl Gate {
     /// The checks behind `/readyz`.
     pub fn health(&self) -> &Arc<Health> {
         &self.health
+    }
+
+    /// In the background, asks the upstream what the gate's own account may do, and says what is too much or too little.
+    pub fn check_account(&mut self) {
+        let checking = account::check(self.gateway.clone(), self.needs, self.health.clone());
+        self.tasks.push(tokio::spawn(checking));
     }
 
     /// Leaves in order: see the module's doc. Returns when everything has ended or the grace period is over.

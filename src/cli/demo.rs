@@ -101,7 +101,8 @@ async fn demo(args: &Args, site: &Site) -> Outcome {
         Ok(config) => config,
         Err(errors) => return Ok(misconfigured(&errors)),
     };
-    let gate = server::start(config).await.map_err(anyhow::Error::new)?;
+    let mut gate = server::start(config).await.map_err(anyhow::Error::new)?;
+    gate.check_account();
     site.write_kubeconfigs(gate.address(), provider).map_err(anyhow::Error::new)?;
     let program = env::args_os().next().map_or_else(|| "gatelog".into(), PathBuf::from);
     print(&welcome(&program, site, gate.address(), gate.admin(), cluster.addr(), provider))?;

@@ -41,13 +41,14 @@ pub(super) fn run(args: Args) -> Outcome {
     let runtime = super::runtime()?;
     let outcome = runtime.block_on(async {
         let stop = shutdown().context("cannot listen for signals")?;
-        let gate = match server::start(config).await {
+        let mut gate = match server::start(config).await {
             Ok(gate) => gate,
             Err(StartError::Config(errors)) => return Ok(misconfigured(&errors)),
             Err(error) => return Err(anyhow::Error::new(error).into()),
         };
         let admin = gate.admin().map(|address| address.to_string());
         tracing::info!(address = %gate.address(), admin, version = env!("CARGO_PKG_VERSION"), "serving");
+        gate.check_account();
         stop.await;
         gate.drain().await;
         Ok(ExitCode::SUCCESS)

@@ -88,6 +88,7 @@ pub struct Metrics {
     shadow: [IntCounter; 4],
     enabled: IntGaugeVec,
     serving_certificate: IntGauge,
+    account_excess_rights: IntGauge,
     hasher: RandomState,
     series: ArcSwap<HashMap<u64, Arc<Series>>>,
     adding: Mutex<()>,
@@ -177,6 +178,14 @@ impl Metrics {
             )?,
         )?;
         build.with_label_values(&[env!("CARGO_PKG_VERSION")]).set(1);
+        let account_excess_rights = register(
+            registry,
+            IntGauge::new(
+                "gatelog_account_excess_rights",
+                "Rights of the gate's own account that it does not need; -1 while that is not known.",
+            )?,
+        )?;
+        account_excess_rights.set(-1);
         if let Some(dropped) = super::log::dropped() {
             registry.register(Box::new(dropped))?;
         }
@@ -257,6 +266,7 @@ impl Metrics {
                     "When the serving certificate expires, in seconds since 1970; 0 when that cannot be told.",
                 )?,
             )?,
+            account_excess_rights,
             hasher: RandomState::new(),
             series: ArcSwap::default(),
             adding: Mutex::new(()),
@@ -431,6 +441,11 @@ impl Metrics {
     pub fn serving_certificate(&self, expires: Option<SystemTime>) {
         let since = expires.and_then(|at| at.duration_since(SystemTime::UNIX_EPOCH).ok());
         self.serving_certificate.set(since.and_then(|d| i64::try_from(d.as_secs()).ok()).unwrap_or(0));
+    }
+
+    /// Says how many rights the gate's own account has that it does not need.
+    pub fn account_excess_rights(&self, count: usize) {
+        self.account_excess_rights.set(i64::try_from(count).unwrap_or(i64::MAX));
     }
 
     /// Says whether a part of the gate is on; `part` is one of a fixed set of words such as `anonymous`.

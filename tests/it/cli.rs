@@ -468,9 +468,15 @@ pub(crate) struct Served(Child, Lines<BufReader<ChildStderr>>);
 
 impl Served {
     pub(crate) fn start(scratch: &Scratch) -> Self {
+        Self::of(&scratch.0, &[])
+    }
+
+    /// The gate of a folder's `gatelog.yaml`, with these arguments.
+    pub(crate) fn of(folder: &Path, more: &[&str]) -> Self {
         let mut child = Command::new(env!("CARGO_BIN_EXE_gatelog"))
             .args(["serve", "--config", "gatelog.yaml", "--log-format", "json"])
-            .current_dir(&scratch.0)
+            .args(more)
+            .current_dir(folder)
             .stderr(Stdio::piped())
             .spawn()
             .unwrap();

@@ -1,6 +1,7 @@
 //! The manifests under `deploy/` and the Dockerfile: parsed, held to the restricted profile, and held to agree with each other.
 
 use gatelog::{
+    cluster::{Findings, Needs, Rights},
     codec::yaml,
     config,
     rbac::{Objects, read},
@@ -482,5 +483,31 @@ fn kustomize_builds() {
             }
             Err(error) => panic!("kubectl: {error}"),
         }
+    }
+}
+
+/// What the gate finds when it checks its own account at start: nothing, with the rights that the manifests give it.
+#[test]
+fn the_gates_account_holds_nothing_that_it_does_not_need() {
+    let shipped = text(&root().join("deploy/kustomize/clusterrole.yaml"));
+    // With every line that is there to be uncommented.
+    let uncommented: Vec<String> = shipped
+        .lines()
+        .map(|line| match line.split_once("# ") {
+            Some((indent, rest)) if rest.starts_with("- ") || rest.starts_with("  ") => {
+                format!("{indent}{rest}")
+            }
+            _ => line.to_owned(),
+        })
+        .collect();
+    let full =
+        Needs { rules: uncommented.iter().any(|line| line.contains("rolebindings")), token_reviews: true };
+    for (manifest, needs) in [(shipped, Needs::default()), (uncommented.join("\n"), full)] {
+        let (mut objects, mut problems) = (Objects::default(), Vec::new());
+        read("clusterrole.yaml", &manifest, &mut objects, &mut problems);
+        assert!(problems.is_empty(), "{problems:?}");
+        let rules: Vec<_> = objects.roles[0].rules.iter().map(|rule| (**rule).clone()).collect();
+        let rights = Rights { namespaces: [("default".to_owned(), rules)].into(), ..Rights::default() };
+        assert_eq!(rights.against(needs), Findings::default(), "{needs:?}");
     }
 }

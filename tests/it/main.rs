@@ -3,6 +3,7 @@
 // A test's helpers fail the test; the lints know only the test functions themselves.
 #![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic)]
 
+mod account;
 #[cfg(feature = "demo")]
 mod answers;
 mod ask;
