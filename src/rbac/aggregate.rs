@@ -2,7 +2,7 @@
 
 use super::model::{Role, Rule};
 use std::{
-    collections::{BTreeSet, HashSet},
+    collections::{BTreeMap, HashSet},
     sync::Arc,
 };
 
@@ -10,7 +10,8 @@ use std::{
 /// itself excepted. Aggregated roles may select one another: this is the least set of rules that fits all of them, so
 /// rules written beside an `aggregationRule` never count.
 pub(super) fn aggregate(roles: &mut [Role]) {
-    let by_name: BTreeSet<(&str, usize)> =
+    // Of roles with one name the last counts, as everywhere.
+    let by_name: BTreeMap<&str, usize> =
         roles.iter().enumerate().filter_map(|(i, r)| cluster_wide(r).map(|n| (n, i))).collect();
     // All numbers are positions in `roles`, which neither grows nor shrinks here:
     // (an aggregated role, the roles it draws from in the controller's order: selector by selector, by name)
@@ -21,9 +22,9 @@ pub(super) fn aggregate(roles: &mut [Role]) {
             let selectors = role.aggregation.as_deref()?;
             let selected = selectors
                 .iter()
-                .flat_map(|s| by_name.iter().filter(|&&(_, j)| j != i && s.matches(&roles[j].labels)));
+                .flat_map(|s| by_name.iter().filter(|&(_, &j)| j != i && s.matches(&roles[j].labels)));
             let mut seen = HashSet::new();
-            Some((i, selected.map(|&(_, j)| j).filter(|&j| seen.insert(j)).collect()))
+            Some((i, selected.map(|(_, &j)| j).filter(|&j| seen.insert(j)).collect()))
         })
         .collect();
     for &(i, _) in &edges {

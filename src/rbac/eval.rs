@@ -5,7 +5,7 @@
 
 use super::{
     index::{
-        CLUSTER, EMPTY, Grant, Holder, RoleIndex, Rules, STAR, Scope, SubjectKind, Test, UNHEARD, Word, has,
+        CLUSTER, EMPTY, Grant, Grants, RoleIndex, Rules, STAR, Scope, SubjectKind, Test, UNHEARD, Word, has,
     },
     model::{BindingName, RoleName, Rule},
 };
@@ -127,20 +127,25 @@ impl Rules {
     /// Whether `user`, a member of `groups`, may do what is `asked`.
     pub fn decide(&self, user: &str, groups: &[String], asked: Attributes<'_>) -> Decision {
         let question = self.question(asked);
-        for (subject, holder) in self.holders(user, groups) {
+        for holder in self.holders(user, groups) {
             for scope in question.scopes() {
-                if let Some((grant, rule)) = self.find(holder, scope, &question) {
-                    let Some(binding) = self.bindings.get(grant.binding as usize) else { continue };
-                    return Decision::Allow(Grounds {
-                        binding: Arc::clone(binding),
-                        kind: grant.kind,
-                        subject: Arc::clone(subject),
-                        rule: rule as usize,
-                    });
+                if let Some((grant, rule)) = self.find(holder.grants.at(scope), &question)
+                    && let Some(grounds) = self.grounds(holder.name, grant, rule)
+                {
+                    return Decision::Allow(grounds);
                 }
             }
         }
         Decision::Deny
+    }
+
+    pub(super) fn grounds(&self, subject: &Arc<str>, grant: &Grant, rule: u32) -> Option<Grounds> {
+        Some(Grounds {
+            binding: Arc::clone(self.bindings.get(grant.binding as usize)?),
+            kind: grant.kind,
+            subject: Arc::clone(subject),
+            rule: rule as usize,
+        })
     }
 
     /// The roles missing from a denial of the same question, the first few of them.
@@ -162,16 +167,6 @@ impl Rules {
         missing
     }
 
-    /// The entries for the caller: their own, and their groups'.
-    pub(super) fn holders<'a>(
-        &'a self,
-        user: &str,
-        groups: &[String],
-    ) -> impl Iterator<Item = (&'a Arc<str>, &'a Holder)> {
-        let groups = groups.iter().filter_map(|g| self.groups.get_key_value(g.as_str()));
-        self.users.get_key_value(user).into_iter().chain(groups)
-    }
-
     /// Every role that the caller holds where `asked` would happen.
     pub(super) fn grants<'a>(
         &'a self,
@@ -182,28 +177,22 @@ impl Rules {
         let scopes = self.question(asked).scopes();
         let grants = self
             .holders(user, groups)
-            .flat_map(move |(_, h)| scopes.clone().flat_map(|s| h.grants.get(s)).map(|(_, g)| g));
+            .flat_map(move |h| scopes.clone().flat_map(move |s| h.grants.at(s).all));
         grants.filter_map(|grant| Some((grant, self.roles.get(grant.role as usize)?)))
     }
 
-    fn find<'a>(
-        &'a self,
-        holder: &'a Holder,
-        scope: Scope,
-        question: &Question<'_>,
-    ) -> Option<(&'a Grant, u32)> {
-        let grants = holder.grants.get(scope);
-        let ask = |(_, grant): &'a (Scope, Grant)| {
+    /// The first of these grants, all of one scope, that allows it, and by which rule.
+    fn find<'a>(&'a self, grants: Grants<'a>, question: &Question<'_>) -> Option<(&'a Grant, u32)> {
+        let ask = |grant: &'a Grant| {
             let rule = self.roles.get(grant.role as usize)?.allows(question)?;
             Some((grant, rule))
         };
-        let Some(many) = holder.many(scope) else { return grants.iter().find_map(ask) };
-        let at = |i: u32| grants.get(i as usize).and_then(ask);
-        let mentioned = question.words().flat_map(|word| many.mentions.get(word)).find_map(|&(_, i)| at(i));
-        mentioned.or_else(|| match question.what {
-            What::Path { .. } => many.prefixes.iter().find_map(|&i| at(i)),
-            What::Resource { .. } => None,
-        })
+        match self.many(grants) {
+            None => grants.all.iter().find_map(ask),
+            Some(many) => many
+                .of(question.words(), question.is_path())
+                .find_map(|i| grants.all.get(i as usize).and_then(ask)),
+        }
     }
 
     pub(super) fn question<'a>(&self, asked: Attributes<'a>) -> Question<'a> {
@@ -273,6 +262,10 @@ pub(super) enum What<'a> {
 impl Question<'_> {
     pub(super) fn scopes(&self) -> impl Iterator<Item = Scope> + Clone + use<> {
         [Some(CLUSTER), self.scope].into_iter().flatten()
+    }
+
+    pub(super) fn is_path(&self) -> bool {
+        matches!(self.what, What::Path { .. })
     }
 
     /// What a rule that allows this must list.

@@ -107,10 +107,9 @@ impl Rules {
         groups: &[String],
         question: &Question<'_>,
     ) -> impl Iterator<Item = (&'a Grant, Short<'a>)> {
-        let others = self.holders(user, groups).flat_map(|(_, holder)| holder.grants.iter());
-        let others =
-            others.flatten().filter(|(scope, _)| *scope != CLUSTER && Some(*scope) != question.scope);
-        others.take(EXAMINED).filter_map(|(_, grant)| {
+        let others = self.holders(user, groups).flat_map(|holder| holder.grants.all);
+        let others = others.filter(|g| g.scope != CLUSTER && Some(g.scope) != question.scope);
+        others.take(EXAMINED).filter_map(|grant| {
             self.roles.get(grant.role as usize)?.allows(question)?;
             let namespace = self.bindings.get(grant.binding as usize)?.namespace.as_deref()?;
             Some((grant, Short::Namespace(namespace)))

@@ -1,12 +1,16 @@
 //! The index: an immutable form of the objects in which a decision touches only what could allow it.
 //!
 //! Every string that a rule can ask for is interned once as a [`Word`], so that a request is turned into a handful of
-//! numbers first and compared as those. A user or group leads to its [`Holder`], that by the namespace to its grants,
-//! a grant to its role, and the role by the resource to the few rules that mention it. Roles are stored once however
-//! many bindings refer to them: 100,000 bindings cost some tens of megabytes.
+//! numbers first and compared as those. A user or group leads to its grants, these by the namespace to roles, and a role by
+//! the resource to the few rules that mention it. The same backwards: a resource leads to the roles that mention it, and a
+//! role to its grants.
+//!
+//! Everything there is much of lies in a few long tables, for the cluster's rules are indexed anew with every change:
+//! 100,000 bindings take some tens of milliseconds, and some ten megabytes.
 
 use super::{
     aggregate::aggregate,
+    eval::Question,
     model::{Binding, BindingName, Objects, Role, RoleName, Rule, Subject},
 };
 use std::{collections::HashSet, sync::Arc};
@@ -21,10 +25,22 @@ pub struct Rules {
     /// Namespaces in which anything is granted.
     pub(super) scopes: HashMap<Arc<str>, Scope>,
     /// By user name; a ServiceAccount is the user it authenticates as, namespace and all.
-    pub(super) users: HashMap<Arc<str>, Holder>,
-    pub(super) groups: HashMap<Arc<str>, Holder>,
+    users: HashMap<Arc<str>, Span>,
+    groups: HashMap<Arc<str>, Span>,
+    /// Whose grants they are, and where theirs begin; in the order of the grants.
+    subjects: Box<[(u32, Arc<str>)]>,
+    /// Those of one subject together, by scope, at most one of a role in a scope.
+    grants: Box<[Grant]>,
+    /// By the position of the first grant: where one subject has more than [`MANY`] in one scope.
+    many: HashMap<u32, Mentions>,
     pub(super) roles: Box<[RoleIndex]>,
     pub(super) bindings: Box<[Arc<BindingName>]>,
+    /// All roles.
+    pub(super) mentions: Mentions,
+    /// Positions of grants, by scope, in it by role.
+    held: Box<[u32]>,
+    /// By scope, the part of `held`.
+    places: Box<[Span]>,
     /// Whether any binding refers to a role that does not exist.
     pub(super) dangling: bool,
     counts: Counts,
@@ -57,18 +73,30 @@ pub(super) const CLUSTER: Scope = 0;
 /// More distinct roles than this in one scope, and a holder gets an index over them.
 const MANY: usize = if cfg!(test) { 3 } else { 24 };
 
+/// Positions in a table, the second not included.
+type Span = (u32, u32);
+
 /// What one user name or group holds.
-#[derive(Debug)]
-pub(super) struct Holder {
-    /// By scope, at most one for each role.
-    pub(super) grants: Table<Grant>,
-    /// For scopes with more than [`MANY`] grants, sorted.
-    many: Box<[(Scope, Many)]>,
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Holder<'a> {
+    pub(super) name: &'a Arc<str>,
+    pub(super) grants: Grants<'a>,
 }
+
+/// Grants of one subject, and where they are in the table.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Grants<'a> {
+    first: u32,
+    pub(super) all: &'a [Grant],
+}
+
+/// A role, and positions of its grants.
+pub(super) type Bound<'a> = (u32, &'a [u32]);
 
 /// A role held through a binding.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Grant {
+    pub(super) scope: Scope,
     pub(super) role: u32,
     pub(super) binding: u32,
     pub(super) kind: SubjectKind,
@@ -85,19 +113,27 @@ pub enum SubjectKind {
     ServiceAccount,
 }
 
-/// Which of many grants mention a word.
-#[derive(Debug)]
-pub(super) struct Many {
-    /// Positions in the scope's grants, by resource or whole path.
-    pub(super) mentions: Table<u32>,
-    /// Positions of grants whose roles have paths ending in `*`.
-    pub(super) prefixes: Box<[u32]>,
+/// Which of many roles are about a word.
+#[derive(Debug, Default)]
+pub(super) struct Mentions {
+    /// Their positions, by the resources and whole paths they list.
+    words: Table<u32>,
+    /// Positions of those with paths that end in `*`.
+    prefixes: Box<[u32]>,
 }
 
-impl Holder {
-    pub(super) fn many(&self, scope: Scope) -> Option<&Many> {
-        let i = self.many.binary_search_by_key(&scope, |&(s, _)| s).ok()?;
-        self.many.get(i).map(|(_, many)| many)
+impl Mentions {
+    /// Positions of what lists one of these words, or may match a path by its beginning. One may come twice.
+    pub(super) fn of(&self, words: impl Iterator<Item = Word>, path: bool) -> impl Iterator<Item = u32> {
+        let prefixes = if path { &*self.prefixes } else { &[] };
+        words.flat_map(|word| self.words.get(word)).map(|&(_, i)| i).chain(prefixes.iter().copied())
+    }
+}
+
+impl<'a> Grants<'a> {
+    pub(super) fn at(self, scope: Scope) -> Self {
+        let (before, all) = run(self.all, scope, |grant| grant.scope);
+        Self { first: self.first.saturating_add(number(before)), all }
     }
 }
 
@@ -120,8 +156,8 @@ pub(super) struct RoleIndex {
 /// What of a rule is left to compare when its resource or path has been found; all lists sorted.
 #[derive(Debug)]
 pub(super) struct Test {
-    pub(super) verbs: Box<[Word]>,
-    pub(super) groups: Box<[Word]>,
+    pub(super) verbs: Arc<[Word]>,
+    pub(super) groups: Arc<[Word]>,
     /// Not interned: they are many, and compared last.
     pub(super) names: Box<[Box<str>]>,
 }
@@ -142,6 +178,12 @@ pub(super) fn has(list: &[Word], word: Word) -> bool {
 #[derive(Debug)]
 pub(super) struct Table<T>(Box<[(u32, T)]>);
 
+impl<T> Default for Table<T> {
+    fn default() -> Self {
+        Self(Box::default())
+    }
+}
+
 impl<T> Table<T> {
     fn new(mut pairs: Vec<(u32, T)>) -> Self {
         pairs.sort_by_key(|&(key, _)| key);
@@ -150,22 +192,26 @@ impl<T> Table<T> {
 
     /// The pairs of one key, in the order they were given.
     pub(super) fn get(&self, key: u32) -> &[(u32, T)] {
-        let from = self.0.partition_point(|&(k, _)| k < key);
-        let rest = self.0.get(from..).unwrap_or_default();
-        let len = match rest {
-            // Mostly there is none or one.
-            [] => 0,
-            [(k, _), ..] if *k != key => 0,
-            [_, (k, _), ..] if *k != key => 1,
-            _ => rest.partition_point(|&(k, _)| k <= key),
-        };
-        rest.get(..len).unwrap_or_default()
+        run(&self.0, key, |&(k, _)| k).1
     }
 
-    /// The pairs of every key.
-    pub(super) fn iter(&self) -> impl Iterator<Item = &[(u32, T)]> {
-        self.0.chunk_by(|a, b| a.0 == b.0)
+    fn keys(&self) -> impl Iterator<Item = u32> {
+        self.0.chunk_by(|a, b| a.0 == b.0).filter_map(|run| Some(run.first()?.0))
     }
+}
+
+/// What has this key in a list sorted by it, and where that begins.
+fn run<T>(list: &[T], key: u32, key_of: impl Fn(&T) -> u32) -> (usize, &[T]) {
+    let from = list.partition_point(|item| key_of(item) < key);
+    let rest = list.get(from..).unwrap_or_default();
+    let len = match rest {
+        // Mostly there is none or one.
+        [] => 0,
+        [first, ..] if key_of(first) != key => 0,
+        [_, second, ..] if key_of(second) != key => 1,
+        _ => rest.partition_point(|item| key_of(item) <= key),
+    };
+    (from, rest.get(..len).unwrap_or_default())
 }
 
 impl Rules {
@@ -182,62 +228,108 @@ impl Rules {
         roles: impl IntoIterator<Item = &'a Role>,
         bindings: impl IntoIterator<Item = &'a Binding>,
     ) -> Self {
-        let mut words = Words::new();
-        let mut indexes = Vec::new();
+        let (mut words, mut counts) = (Words::new(), Counts::default());
         let mut by_name: HashMap<&RoleName, u32> = HashMap::default();
-        let mut counts = Counts::default();
+        let roles = roles.into_iter();
+        let mut indexes = Vec::with_capacity(roles.size_hint().0);
         for role in roles {
             counts.roles += 1;
             counts.rules += role.rules.len();
             by_name.insert(&role.name, number(indexes.len()));
             indexes.push(RoleIndex::new(role.rules.as_slice().into(), true, &mut words));
         }
-        let mut roles = indexes;
 
-        let mut rules = Self::default();
-        let mut names = Vec::new();
-        let mut users = Holders::default();
-        let mut groups = Holders::default();
+        let bindings = bindings.into_iter();
+        let mut names = Vec::with_capacity(bindings.size_hint().0);
+        let mut scopes: HashMap<Arc<str>, Scope> = HashMap::default();
+        let mut collected = Collected::default();
+        let mut dangling = false;
         for binding in bindings {
             let role = *by_name.entry(&binding.name.role).or_insert_with(|| {
-                rules.dangling = true;
-                roles.push(RoleIndex::new(Box::default(), false, &mut words));
-                number(roles.len() - 1)
+                dangling = true;
+                indexes.push(RoleIndex::new(Box::default(), false, &mut words));
+                number(indexes.len() - 1)
             });
             let scope = match &binding.name.namespace {
                 None => CLUSTER,
-                Some(namespace) => {
-                    let next = number(rules.scopes.len() + 1);
-                    *rules.scopes.entry(Arc::clone(namespace)).or_insert(next)
-                }
+                Some(namespace) => scopes.get(namespace).copied().unwrap_or_else(|| {
+                    let next = number(scopes.len() + 1);
+                    scopes.insert(Arc::clone(namespace), next);
+                    next
+                }),
             };
-            let grant = |kind| Grant { role, binding: number(names.len()), kind };
+            let grant = |kind| Grant { scope, role, binding: number(names.len()), kind };
             for subject in &binding.subjects {
-                match subject {
-                    Subject::User(name) => users.add(name, scope, grant(SubjectKind::User)),
-                    Subject::Group(name) => groups.add(name, scope, grant(SubjectKind::Group)),
-                    Subject::ServiceAccount { namespace, name } => {
-                        let user = format!("system:serviceaccount:{namespace}:{name}");
-                        users.add(&user, scope, grant(SubjectKind::ServiceAccount));
-                    }
-                }
+                collected.add(subject, grant);
             }
             names.push(Arc::clone(&binding.name));
         }
         counts.bindings = names.len();
-        rules.counts = counts;
-        rules.users = users.finish(&roles);
-        rules.groups = groups.finish(&roles);
-        rules.words = words.0;
-        rules.roles = roles.into();
-        rules.bindings = names.into();
-        rules
+        collected.index(Self {
+            words: words.words,
+            scopes,
+            roles: indexes.into(),
+            bindings: names.into(),
+            dangling,
+            counts,
+            ..Self::default()
+        })
     }
 
     /// How much was indexed.
     pub fn counts(&self) -> Counts {
         self.counts
     }
+
+    /// What the caller holds: by name, and by each group.
+    pub(super) fn holders<'a>(&'a self, user: &str, groups: &[String]) -> impl Iterator<Item = Holder<'a>> {
+        let groups = groups.iter().filter_map(|group| self.holder(&self.groups, group));
+        self.holder(&self.users, user).into_iter().chain(groups)
+    }
+
+    /// What one user or group holds.
+    pub(super) fn held_by(&self, kind: SubjectKind, name: &str) -> Option<Holder<'_>> {
+        self.holder(if kind == SubjectKind::Group { &self.groups } else { &self.users }, name)
+    }
+
+    fn holder<'a>(&'a self, of: &'a HashMap<Arc<str>, Span>, name: &str) -> Option<Holder<'a>> {
+        let (name, &span) = of.get_key_value(name)?;
+        Some(Holder { name, grants: Grants { first: span.0, all: part(&self.grants, span) } })
+    }
+
+    /// The index over these grants, all of one scope, if there are many.
+    pub(super) fn many(&self, grants: Grants<'_>) -> Option<&Mentions> {
+        if grants.all.len() > MANY { self.many.get(&grants.first) } else { None }
+    }
+
+    /// Roles bound in `scope` that could allow it, each with the positions of its grants there, and whether these are all:
+    /// `most` are looked at.
+    pub(super) fn bound(&self, question: &Question<'_>, scope: Scope, most: usize) -> (Vec<Bound<'_>>, bool) {
+        let role_of = |&i: &u32| self.grants.get(i as usize).map_or(UNHEARD, |grant| grant.role);
+        let here = self.places.get(scope as usize).map_or(&[][..], |&span| part(&self.held, span));
+        let mentioned = || self.mentions.of(question.words(), question.is_path());
+        // Whichever are fewer: those that are bound here, or those that mention it.
+        if here.len() <= most && mentioned().nth(here.len()).is_some() {
+            let runs = here.chunk_by(|a, b| role_of(a) == role_of(b));
+            return (runs.filter_map(|held| Some((role_of(held.first()?), held))).collect(), true);
+        }
+        let mut roles: Vec<u32> = mentioned().take(most).collect();
+        let all = roles.len() < most;
+        roles.sort_unstable();
+        roles.dedup();
+        let held = roles.into_iter().map(|role| (role, run(here, role, role_of).1));
+        (held.filter(|(_, held)| !held.is_empty()).collect(), all)
+    }
+
+    /// The grant at a position, and whose it is.
+    pub(super) fn grant(&self, at: u32) -> Option<(&Arc<str>, &Grant)> {
+        let whose = self.subjects.partition_point(|&(first, _)| first <= at).checked_sub(1)?;
+        Some((&self.subjects.get(whose)?.1, self.grants.get(at as usize)?))
+    }
+}
+
+fn part<T>(table: &[T], (from, to): Span) -> &[T] {
+    table.get(from as usize..to as usize).unwrap_or_default()
 }
 
 impl RoleIndex {
@@ -264,69 +356,133 @@ impl RoleIndex {
     }
 }
 
-/// The words while they are collected.
-struct Words(HashMap<Box<str>, Word>);
+/// The words while they are collected, and lists of them, of which there are few.
+#[derive(Default)]
+struct Words {
+    words: HashMap<Box<str>, Word>,
+    lists: HashSet<Arc<[Word]>, foldhash::fast::RandomState>,
+    scratch: Vec<Word>,
+}
 
 impl Words {
     fn new() -> Self {
-        Self([("*".into(), STAR), ("".into(), EMPTY)].into_iter().collect())
+        Self { words: [("*".into(), STAR), ("".into(), EMPTY)].into_iter().collect(), ..Self::default() }
     }
 
     fn word(&mut self, text: &str) -> Word {
-        if let Some(&word) = self.0.get(text) {
+        if let Some(&word) = self.words.get(text) {
             return word;
         }
-        let word = number(self.0.len());
-        self.0.insert(text.into(), word);
+        let word = number(self.words.len());
+        self.words.insert(text.into(), word);
         word
     }
 
     /// Sorted, without repetition.
-    fn list(&mut self, texts: &[String]) -> Box<[Word]> {
-        let mut words: Vec<Word> = texts.iter().map(|t| self.word(t)).collect();
-        words.sort_unstable();
-        words.dedup();
-        words.into()
+    fn list(&mut self, texts: &[String]) -> Arc<[Word]> {
+        let mut list = std::mem::take(&mut self.scratch);
+        list.clear();
+        list.extend(texts.iter().map(|text| self.word(text)));
+        list.sort_unstable();
+        list.dedup();
+        let known = self.lists.get(list.as_slice()).cloned().unwrap_or_else(|| {
+            let new: Arc<[Word]> = list.as_slice().into();
+            self.lists.insert(Arc::clone(&new));
+            new
+        });
+        self.scratch = list;
+        known
     }
 }
 
-/// Holders while their grants are collected.
+/// Grants while they are collected.
 #[derive(Default)]
-struct Holders(HashMap<Arc<str>, Vec<(Scope, Grant)>>);
+struct Collected {
+    /// Users and groups are numbered together; the second number is not known yet.
+    users: HashMap<Arc<str>, Span>,
+    groups: HashMap<Arc<str>, Span>,
+    /// By number.
+    names: Vec<Arc<str>>,
+    grants: Vec<(u32, Grant)>,
+    account: String,
+}
 
-impl Holders {
-    fn add(&mut self, name: &str, scope: Scope, grant: Grant) {
-        match self.0.get_mut(name) {
-            Some(grants) => grants.push((scope, grant)),
-            None => drop(self.0.insert(name.into(), vec![(scope, grant)])),
-        }
+impl Collected {
+    fn add(&mut self, subject: &Subject, grant: impl Fn(SubjectKind) -> Grant) {
+        let (known, name, kind) = match subject {
+            Subject::User(name) => (&mut self.users, name, SubjectKind::User),
+            Subject::Group(name) => (&mut self.groups, name, SubjectKind::Group),
+            Subject::ServiceAccount { namespace, name } => {
+                self.account.clear();
+                for part in ["system:serviceaccount:", namespace, ":", name] {
+                    self.account.push_str(part);
+                }
+                (&mut self.users, &self.account, SubjectKind::ServiceAccount)
+            }
+        };
+        let (whose, _) = known.get(name.as_str()).copied().unwrap_or_else(|| {
+            let (name, new) = (Arc::<str>::from(name.as_str()), (number(self.names.len()), 0));
+            known.insert(Arc::clone(&name), new);
+            self.names.push(name);
+            new
+        });
+        self.grants.push((whose, grant(kind)));
     }
 
-    fn finish(self, roles: &[RoleIndex]) -> HashMap<Arc<str>, Holder> {
-        let holder = |mut grants: Vec<(Scope, Grant)>| {
-            // One binding is as good as another of the same role: the first is kept.
-            let mut seen = HashSet::new();
-            grants.retain(|(scope, grant)| seen.insert((*scope, grant.role)));
-            let grants = Table::new(grants);
-            let many = grants.iter().filter(|g| g.len() > MANY);
-            let many = many.filter_map(|g| Some((g.first()?.0, Many::new(g, roles)))).collect();
-            Holder { grants, many }
-        };
-        self.0.into_iter().map(|(name, grants)| (name, holder(grants))).collect()
+    /// Puts the grants in order, and makes the tables that lead to them.
+    fn index(mut self, mut rules: Rules) -> Rules {
+        // One binding is as good as another of the same role: the first is kept.
+        self.grants.sort_unstable_by_key(|(whose, g)| (*whose, g.scope, g.role, g.binding));
+        self.grants.dedup_by_key(|(whose, g)| (*whose, g.scope, g.role));
+        self.grants.sort_by_key(|(whose, g)| (*whose, g.scope, g.binding));
+        let mut spans: Vec<Span> = Vec::with_capacity(self.names.len());
+        let mut first = 0;
+        for theirs in self.grants.chunk_by(|a, b| a.0 == b.0) {
+            spans.push((first, first + number(theirs.len())));
+            for held in theirs.chunk_by(|a, b| a.1.scope == b.1.scope) {
+                if held.len() > MANY {
+                    let roles = held.iter().filter_map(|(_, grant)| rules.roles.get(grant.role as usize));
+                    rules.many.insert(first, Mentions::new(roles));
+                }
+                first += number(held.len());
+            }
+        }
+        rules.grants = self.grants.iter().map(|&(_, grant)| grant).collect();
+        // Everybody who has a number has a grant, so the two lists are equally long.
+        rules.subjects = spans.iter().map(|span| span.0).zip(self.names).collect();
+        for span in self.users.values_mut().chain(self.groups.values_mut()) {
+            *span = spans.get(span.0 as usize).copied().unwrap_or_default();
+        }
+        (rules.users, rules.groups) = (self.users, self.groups);
+
+        let grants = rules.grants.iter().enumerate();
+        let mut held: Vec<(Scope, u32, u32)> =
+            grants.map(|(i, grant)| (grant.scope, grant.role, number(i))).collect();
+        held.sort_unstable();
+        rules.places = vec![(0, 0); rules.scopes.len() + 1].into();
+        let mut first = 0;
+        for here in held.chunk_by(|a, b| a.0 == b.0) {
+            let end = first + number(here.len());
+            if let Some(place) = here.first().and_then(|&(scope, ..)| rules.places.get_mut(scope as usize)) {
+                *place = (first, end);
+            }
+            first = end;
+        }
+        rules.held = held.into_iter().map(|(_, _, i)| i).collect();
+        rules.mentions = Mentions::new(rules.roles.iter());
+        rules
     }
 }
 
-impl Many {
-    fn new(grants: &[(Scope, Grant)], roles: &[RoleIndex]) -> Self {
-        let (mut mentions, mut prefixes) = (Vec::new(), Vec::new());
-        for (i, (_, grant)) in grants.iter().enumerate() {
-            let (i, Some(role)) = (number(i), roles.get(grant.role as usize)) else { continue };
-            let words =
-                role.resources.iter().chain(role.paths.iter()).filter_map(|pairs| Some(pairs.first()?.0));
-            mentions.extend(words.map(|word| (word, i)));
+impl Mentions {
+    fn new<'a>(roles: impl Iterator<Item = &'a RoleIndex>) -> Self {
+        let (mut words, mut prefixes) = (Vec::new(), Vec::new());
+        for (i, role) in roles.enumerate() {
+            let i = number(i);
+            words.extend(role.resources.keys().chain(role.paths.keys()).map(|word| (word, i)));
             prefixes.extend((!role.prefixes.is_empty()).then_some(i));
         }
-        Self { mentions: Table::new(mentions), prefixes: prefixes.into() }
+        Self { words: Table::new(words), prefixes: prefixes.into() }
     }
 }
 

@@ -60,8 +60,7 @@ impl Rules {
         let scope = if namespace.is_empty() { None } else { self.scopes.get(namespace).copied() };
         let (mut rules, mut roles, mut seen) = (Vec::new(), HashSet::new(), HashSet::new());
         for scope in [Some(CLUSTER), scope].into_iter().flatten() {
-            let grants = self.holders(user, groups).flat_map(|(_, holder)| holder.grants.get(scope));
-            for (_, grant) in grants {
+            for grant in self.holders(user, groups).flat_map(|holder| holder.grants.at(scope).all) {
                 let Some(role) = self.roles.get(grant.role as usize) else { continue };
                 if !roles.insert((scope == CLUSTER, grant.role)) {
                     continue;
