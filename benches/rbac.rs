@@ -132,7 +132,7 @@ fn miss_with_200_groups(bencher: Bencher, roles: usize) {
 fn explain(bencher: Bencher, roles: usize) {
     let (rules, groups) = (rules(roles), everybody());
     bencher.bench(|| {
-        rules.explain(black_box("user-42@example.org"), &groups, get("delete", "namespace-42", "pods"))
+        rules.nearest(black_box("user-42@example.org"), &groups, get("delete", "namespace-42", "pods"))
     });
 }
 

@@ -21,7 +21,7 @@ use crate::{
     authn::Authenticated,
     headers::{self, Class},
     identity::{Impersonation, User},
-    rbac::{Decision, Grounds, Rules},
+    rbac::{Decision, Grounds, Missing, Near, Rules},
     request::{Asked, Attributes, Object, RequestInfo},
     streams::Right,
 };
@@ -299,13 +299,34 @@ impl Authz {
         if let Some(reason) = self.reason(user, asked) {
             return Ok(reason);
         }
+        Err(self.denial(user, asked))
+    }
+
+    /// Why what no rules allow is not allowed.
+    fn denial(&self, user: &User, asked: Attributes<'_>) -> Denial {
         let (name, groups) = (user.name(), user.groups());
-        let mut denial = Denial { unknown: self.cluster.unknown().cloned(), ..Denial::default() };
-        for (_, rules) in self.rules() {
-            denial.missing = rules.missing(name, groups, asked).to_string();
-            denial.nearest = rules.explain(name, groups, asked);
+        let (mut missing, mut nearest, mut others) = (Missing::default(), None, Vec::new());
+        for (source, rules) in self.rules() {
+            let source = self.told(source);
+            missing = missing.and(rules.missing(name, groups, asked));
+            let near = refusal::sourced(rules.nearest(name, groups, asked), source);
+            nearest = Some(match nearest {
+                Some(known) => Near::nearer(known, near),
+                None => near,
+            });
+            others.push((source, rules.others(asked, refusal::OTHERS)));
         }
-        Err(denial)
+        Denial {
+            missing: missing.to_string(),
+            nearest: nearest.map_or_else(String::new, |near| near.text),
+            others: refusal::who_may(others),
+            unknown: self.cluster.unknown().cloned(),
+        }
+    }
+
+    /// The source, where there are two.
+    fn told(&self, source: Source) -> Option<Source> {
+        (self.cluster != Live::Off).then_some(source)
     }
 
     /// Why it is allowed, if it is.
@@ -313,9 +334,8 @@ impl Authz {
         if user.is_master() {
             return Some(Reason::Master);
         }
-        let both = self.cluster != Live::Off;
         self.rules().find_map(|(source, rules)| match rules.decide(user.name(), user.groups(), asked) {
-            Decision::Allow(grounds) => Some(Reason::Rbac(grounds, both.then_some(source))),
+            Decision::Allow(grounds) => Some(Reason::Rbac(grounds, self.told(source))),
             Decision::Deny => None,
         })
     }

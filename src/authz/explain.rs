@@ -3,7 +3,7 @@
 //! [`Authz::explain`] and [`Authz::who_can`] ask what requests are decided by, so that they cannot tell anything else. Questions
 //! and answers are JSON: what `gatelog explain -o json` prints is what a running gate answers.
 
-use super::{Authz, Denial, Live, Mode, Reason, Source, needs_create};
+use super::{Authz, Denial, Mode, Reason, Source, needs_create};
 use crate::{
     identity::{Impersonation, MASTERS, User, add_authenticated},
     rbac::{self, BindingName, Grounds, Rules, SubjectKind},
@@ -294,11 +294,6 @@ impl Authz {
             missing: denial.missing,
             unknown: denial.unknown.map(|why| why.to_string()),
         }
-    }
-
-    /// The source where there are two.
-    fn told(&self, source: Source) -> Option<Source> {
-        (self.cluster != Live::Off).then_some(source)
     }
 
     fn all(&self, asked: &Asked) -> Vec<Grant> {

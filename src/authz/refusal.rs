@@ -3,9 +3,10 @@
 //! The caller gets kube-apiserver's own text, then what came nearest and what to ask for, then whom, then the id under which
 //! the record has it all. However little that is, the log and the record get everything.
 
-use super::Rehearsed;
+use super::{Rehearsed, Source};
 use crate::{
     identity::User,
+    rbac::{Near, Others},
     request::{Attributes, Object},
     status::Status,
 };
@@ -39,6 +40,8 @@ pub struct Denial {
     pub missing: String,
     /// What came nearest, and what to ask for.
     pub nearest: String,
+    /// Who may instead, and by which roles; a few of them.
+    pub others: String,
     /// Set when rules that should have been asked are not known: why, for the log. The caller is told to come back.
     pub unknown: Option<Arc<str>>,
 }
@@ -48,7 +51,8 @@ impl Denial {
     pub fn told(&self, explain: Explain) -> String {
         match explain {
             Explain::Off => self.missing.clone(),
-            Explain::Own | Explain::Full => joined(&self.missing, &self.nearest),
+            Explain::Own => joined(&self.missing, &self.nearest),
+            Explain::Full => joined(&joined(&self.missing, &self.nearest), &self.others),
         }
     }
 
@@ -65,7 +69,7 @@ impl Denial {
 
 impl fmt::Display for Denial {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let known = joined(&self.missing, &self.nearest);
+        let known = self.told(Explain::Full);
         match &self.unknown {
             Some(why) => f.write_str(&joined(why, &known)),
             None => f.write_str(&known),
@@ -100,17 +104,13 @@ impl Refused {
     /// 403; 503 when the rules are not all known.
     pub(super) fn forbidden(user: &str, asked: Attributes<'_>, why: &Denial, tell: &Tell) -> Self {
         let reason = why.to_string();
-        let whole = Status::forbidden(user, asked, &reason);
-        let status = match tell.explain {
-            _ if why.unknown.is_some() => {
-                Status::unavailable("the cluster's rules are not known at the moment", Some(1))
-            }
-            Explain::Off => Status::forbidden(user, asked, &why.missing),
-            Explain::Own | Explain::Full => whole.clone(),
+        let status = match why.unknown {
+            Some(_) => Status::unavailable("the cluster's rules are not known at the moment", Some(1)),
+            None => Status::forbidden(user, asked, &why.told(tell.explain)),
         };
         Self {
             status,
-            whole: whole.message,
+            whole: Status::forbidden(user, asked, &reason).message,
             reason,
             contact: tell.contact.clone(),
             impersonation: None,
@@ -162,6 +162,40 @@ impl Refused {
         }
         status
     }
+}
+
+/// How many others a refusal names.
+pub(super) const OTHERS: usize = 3;
+
+/// With where the role is from.
+pub(super) fn sourced(mut near: Near, source: Option<Source>) -> Near {
+    if let (true, Some(source)) = (near.is_a_miss(), source) {
+        // Writing to a String does not fail.
+        let _ = write!(near.text, " ({source})");
+    }
+    near
+}
+
+/// `ClusterRole edit allows it to Group editors (RoleBinding shop/editors), and more`; empty if nobody is known.
+pub(super) fn who_may(others: Vec<(Option<Source>, Others)>) -> String {
+    let more = others.iter().any(|(_, others)| others.more);
+    let mut all: Vec<_> = others
+        .into_iter()
+        .flat_map(|(source, others)| others.few.into_iter().map(move |g| (source, g)))
+        .collect();
+    all.sort_by(|(_, a), (_, b)| a.preference().cmp(&b.preference()));
+    let mut told: Vec<String> = all
+        .iter()
+        .take(OTHERS)
+        .map(|(source, grounds)| match source {
+            Some(source) => format!("{} {source}", grounds.told_to_others()),
+            None => grounds.told_to_others(),
+        })
+        .collect();
+    if !told.is_empty() && (more || all.len() > OTHERS) {
+        told.push("and more".to_owned());
+    }
+    told.join(", ")
 }
 
 fn joined(one: &str, other: &str) -> String {

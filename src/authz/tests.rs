@@ -970,6 +970,7 @@ fn how_much_a_refusal_tells() {
         ),
     ];
     for (explain, contact, end) in [
+        (Explain::Full, None, " (audit id 7)"),
         (Explain::Own, None, " (audit id 7)"),
         (Explain::Own, Some("ask ops"), " (ask ops; audit id 7)"),
         (Explain::Off, None, " (audit id 7)"),
@@ -983,7 +984,7 @@ fn how_much_a_refusal_tells() {
             let told = refused.told("7");
             let between = if missing.is_empty() { ": " } else { "; " };
             let whole = format!("{kube}{missing}{between}{ours}");
-            let want = if explain == Explain::Own { &whole } else { &format!("{kube}{missing}") };
+            let want = if explain != Explain::Off { &whole } else { &format!("{kube}{missing}") };
             assert_eq!(told.message, format!("{want}{end}"));
             assert_eq!((told.code, told.reason, told.details), (403, "Forbidden", bare));
             // Whatever the caller is told, the log and the record have it all.
@@ -992,7 +993,7 @@ fn how_much_a_refusal_tells() {
         let imp = |text: &str| rights.impersonate(proven("bob", &[]), &mut headers(text)).unwrap_err();
         let kube = r#"users "joe" is forbidden: User "bob" cannot impersonate resource "users" in API group "" at the cluster scope"#;
         let refused = imp("impersonate-user: joe");
-        let ours = if explain == Explain::Own { format!(": {NONE}") } else { String::new() };
+        let ours = if explain != Explain::Off { format!(": {NONE}") } else { String::new() };
         assert_eq!(refused.told("7").message, format!("{kube}{ours}{end}"));
         assert_eq!((&*refused.whole, &*refused.reason), (&*format!("{kube}: {NONE}"), NONE));
         // What nobody could allow is nobody's to ask.
@@ -1002,6 +1003,120 @@ fn how_much_a_refusal_tells() {
             (malformed.status.clone(), malformed.status.message)
         );
     }
+}
+
+fn rules(objects: &str) -> Rules {
+    let (mut read, mut problems) = (Objects::default(), Vec::new());
+    let begin = "- {apiVersion: rbac.authorization.k8s.io/v1, kind:";
+    rbac::read(
+        "test",
+        &format!("apiVersion: v1\nkind: List\nitems:\n{}", objects.replace("- {kind:", begin)),
+        &mut read,
+        &mut problems,
+    );
+    assert_eq!(problems, []);
+    Rules::new(read)
+}
+
+/// Editors of a shop, who are a group, somebody for the whole cluster, and an account.
+const SHOP: &str = "
+- {kind: ClusterRole, metadata: {name: edit}, rules: [{verbs: [delete], apiGroups: [''], resources: [pods]}]}
+- {kind: ClusterRole, metadata: {name: all}, rules: [{verbs: ['*'], apiGroups: ['*'], resources: ['*']}]}
+- {kind: ClusterRole, metadata: {name: view}, rules: [{verbs: [get, list], apiGroups: [''], resources: [pods]}]}
+- {kind: RoleBinding, metadata: {name: editors, namespace: shop}, subjects: [{kind: Group, name: 'shop:editors'}, {kind: User, name: bob}, {kind: User, name: ann}], roleRef: {kind: ClusterRole, name: edit}}
+- {kind: RoleBinding, metadata: {name: viewers, namespace: shop}, subjects: [{kind: Group, name: viewers}], roleRef: {kind: ClusterRole, name: view}}
+- {kind: RoleBinding, metadata: {name: cleaner, namespace: cron}, subjects: [{kind: ServiceAccount, name: sweep}], roleRef: {kind: ClusterRole, name: edit}}
+- {kind: ClusterRoleBinding, metadata: {name: admins}, subjects: [{kind: Group, name: 'system:masters'}, {kind: Group, name: ops}], roleRef: {kind: ClusterRole, name: all}}
+";
+
+#[test]
+fn a_full_refusal_names_a_few_who_may_instead() {
+    let rows = [
+        // Those of the namespace first, groups before users before accounts; none of the cluster's own.
+        (
+            "/api/v1/namespaces/shop/pods/p",
+            "ClusterRole edit allows it to Group shop:editors (RoleBinding shop/editors), \
+             ClusterRole edit allows it to User ann (RoleBinding shop/editors), \
+             ClusterRole edit allows it to User bob (RoleBinding shop/editors), and more",
+        ),
+        (
+            "/api/v1/namespaces/cron/pods/p",
+            "ClusterRole edit allows it to ServiceAccount cron/sweep (RoleBinding cron/cleaner), \
+             ClusterRole all allows it to Group ops (ClusterRoleBinding admins)",
+        ),
+        ("/metrics", ""),
+    ];
+    for (target, others) in rows {
+        for explain in [Explain::Off, Explain::Own, Explain::Full] {
+            let rights = Authz::new(rules(SHOP), Tell { explain, contact: None });
+            let refused =
+                rights.authorize(who(&rights, "joe", &[]), asked(Method::DELETE, target), false).unwrap_err();
+            let nearest = "no binding names this user or its groups";
+            let whole = if others.is_empty() { nearest.to_owned() } else { format!("{nearest}; {others}") };
+            assert_eq!(refused.reason, whole);
+            assert!(refused.whole.ends_with(&format!(": {whole}")), "{}", refused.whole);
+            let told = refused.told("7").message;
+            match explain {
+                Explain::Off => assert!(!told.contains(nearest) && !told.contains("ops"), "{told}"),
+                Explain::Own => assert!(told.ends_with(&format!(": {nearest} (audit id 7)")), "{told}"),
+                Explain::Full => assert!(told.ends_with(&format!(": {whole} (audit id 7)")), "{told}"),
+            }
+        }
+    }
+}
+
+#[test]
+fn a_refusal_by_two_sources_tells_of_the_nearer() {
+    const NO_BINDING: &str = "no binding names this user or its groups";
+    const NO_ROLE: &str = "no role bound to this user or its groups comes near it";
+    const VIEW: &str =
+        "ClusterRole view, bound by RoleBinding shop/viewers, allows get, list on pods; not delete";
+    let shop = SHOP.replace("name: viewers}]", "name: viewers}, {kind: User, name: joe}]");
+    let elsewhere = "
+- {kind: Role, metadata: {name: r, namespace: shop}, rules: [{verbs: [delete], apiGroups: [apps], resources: [pods]}]}
+- {kind: RoleBinding, metadata: {name: b, namespace: shop}, subjects: [{kind: User, name: joe}], roleRef: {kind: Role, name: r}}";
+    let ghost = |role: &str| {
+        format!(
+            "- {{kind: RoleBinding, metadata: {{name: g-{role}, namespace: shop}}, subjects: [{{kind: User, name: joe}}], roleRef: {{kind: ClusterRole, name: {role}}}}}"
+        )
+    };
+    let gone = |role: &str| format!("clusterrole.rbac.authorization.k8s.io {role:?} not found");
+    let rows = [
+        (shop.as_str(), "", format!("{VIEW} (from files)"), String::new()),
+        ("", &*shop, format!("{VIEW} (from the cluster)"), String::new()),
+        // The nearer, whichever it is of; of equals, that of the files.
+        (&shop, elsewhere, format!("{VIEW} (from files)"), String::new()),
+        (elsewhere, &shop, format!("{VIEW} (from the cluster)"), String::new()),
+        (&shop, &shop, format!("{VIEW} (from files)"), String::new()),
+        // Who is bound to something loses to who nearly may, and wins over nobody.
+        (&ghost("x"), &shop, format!("{VIEW} (from the cluster)"), format!("RBAC: {}", gone("x"))),
+        (&ghost("x"), "", NO_ROLE.to_owned(), format!("RBAC: {}", gone("x"))),
+        ("", &ghost("x"), NO_ROLE.to_owned(), format!("RBAC: {}", gone("x"))),
+        (&ghost("x"), &ghost("x"), NO_ROLE.to_owned(), format!("RBAC: {}", gone("x"))),
+        (&ghost("x"), &ghost("z"), NO_ROLE.to_owned(), format!("RBAC: [{}, {}]", gone("x"), gone("z"))),
+        ("", "", NO_BINDING.to_owned(), String::new()),
+    ];
+    let pod = resource("delete", "", "pods");
+    let Object::Resource { group, version, resource, subresource, name, .. } = pod.object else { panic!() };
+    let pod = Object::Resource { group, version, resource, subresource, name, namespace: "shop" };
+    for (files, cluster, nearest, missing) in rows {
+        let rights =
+            Authz::new(rules(files), Tell::default()).with_cluster(Live::Known(Arc::new(rules(cluster))));
+        let joe = proven("joe", &[]);
+        let denial = rights.allows(joe.user(), Attributes { verb: "delete", object: pod }).unwrap_err();
+        assert_eq!((denial.nearest, denial.missing), (nearest, missing), "{files} and {cluster}");
+    }
+    // Others are of both as well.
+    let rights =
+        Authz::new(rules(SHOP), Tell::default()).with_cluster(Live::Known(Arc::new(rules(elsewhere))));
+    let denial =
+        rights.allows(proven("eve", &[]).user(), Attributes { verb: "delete", object: pod }).unwrap_err();
+    assert_eq!(
+        denial.others,
+        "ClusterRole edit allows it to Group shop:editors (RoleBinding shop/editors) from files, \
+         ClusterRole edit allows it to User ann (RoleBinding shop/editors) from files, \
+         ClusterRole edit allows it to User bob (RoleBinding shop/editors) from files, and more"
+    );
 }
 
 #[test]

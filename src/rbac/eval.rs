@@ -65,6 +65,21 @@ impl fmt::Display for Grounds {
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Missing(pub Vec<RoleName>);
 
+impl Missing {
+    /// Those of `other` as well, each once, the first few of them.
+    #[must_use]
+    pub fn and(mut self, other: Self) -> Self {
+        other.0.iter().for_each(|role| self.add(role));
+        self
+    }
+
+    fn add(&mut self, role: &RoleName) {
+        if self.0.len() < MAX_MISSING && !self.0.contains(role) {
+            self.0.push(role.clone());
+        }
+    }
+}
+
 impl fmt::Display for Missing {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let Some((first, rest)) = self.0.split_first() else { return Ok(()) };
@@ -154,16 +169,9 @@ impl Rules {
         if !self.dangling {
             return missing;
         }
-        for (grant, _) in self.grants(user, groups, asked).filter(|(_, role)| !role.exists) {
-            if let Some(binding) = self.bindings.get(grant.binding as usize)
-                && !missing.0.contains(&binding.role)
-            {
-                missing.0.push(binding.role.clone());
-                if missing.0.len() == MAX_MISSING {
-                    break;
-                }
-            }
-        }
+        let ghosts = self.grants(user, groups, asked).filter(|(_, role)| !role.exists);
+        let bindings = ghosts.filter_map(|(grant, _)| self.bindings.get(grant.binding as usize));
+        bindings.for_each(|binding| missing.add(&binding.role));
         missing
     }
 

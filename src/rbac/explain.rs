@@ -15,7 +15,7 @@ use std::{fmt, sync::Arc};
 const EXAMINED: usize = 1000;
 /// Words in a list; an ellipsis stands for further ones.
 const LISTED: usize = 8;
-/// Bytes of the whole sentence.
+/// Bytes of a whole sentence.
 const LENGTH: usize = 400;
 
 /// Near misses that [`Rules::near_misses`] tells.
@@ -26,8 +26,34 @@ const TOLD: usize = 32;
 pub struct NearMiss {
     /// The binding, and in it the role.
     pub binding: Arc<BindingName>,
-    /// The sentence that [`Rules::explain`] would say of it.
+    /// The sentence that [`Rules::nearest`] would say of it.
     pub text: String,
+}
+
+/// What came nearest to allowing something; [`Near::nearer`] says of two which that is.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Near {
+    /// From 0; a role that fell short is nearer than none.
+    distance: u8,
+    /// One sentence, or nothing if there was more than could be looked at.
+    pub text: String,
+}
+
+impl Near {
+    const UNTOLD: u8 = 5;
+    const NO_ROLE: u8 = 6;
+    const NOBODY: u8 = 7;
+
+    /// Whether it is about a role that is bound to the caller.
+    pub fn is_a_miss(&self) -> bool {
+        self.distance < Self::UNTOLD
+    }
+
+    /// The nearer of two; of equals, this one.
+    #[must_use]
+    pub fn nearer(self, other: Self) -> Self {
+        if other.distance < self.distance { other } else { self }
+    }
 }
 
 /// How a role falls short, the nearest first.
@@ -60,24 +86,29 @@ impl Short<'_> {
 impl Rules {
     /// What came nearest to allowing a request that [`Rules::decide`] denied, as in
     /// `Role dev/reader, bound by RoleBinding dev/readers, allows get, list on pods; not delete`.
-    pub fn explain(&self, user: &str, groups: &[String], asked: Attributes<'_>) -> String {
+    pub fn nearest(&self, user: &str, groups: &[String], asked: Attributes<'_>) -> Near {
         let question = self.question(asked);
-        let here = self.grants(user, groups, asked).take(EXAMINED);
-        let here = here.filter_map(|(grant, role)| Some((grant, self.short_of(role, &question, asked)?)));
-        let here = here.min_by_key(|(_, short)| short.distance());
-        let nearest = match here {
-            Some((_, Short::Names(_))) => here,
-            _ => self.elsewhere(user, groups, &question).next().or(here),
-        };
-        let sentence = match nearest {
-            Some((grant, short)) => self.sentence(grant, &short, asked),
-            None if self.holders(user, groups).next().is_none() => {
-                "no binding names this user or its groups".to_owned()
+        let (mut looked, mut nearest) = (0, None);
+        for (grant, role) in self.grants(user, groups, asked).take(EXAMINED) {
+            looked += 1;
+            let Some(short) = self.short_of(role, &question, asked) else { continue };
+            let known = nearest.as_ref().map_or(u8::MAX, |(_, known): &(_, Short<'_>)| known.distance());
+            if short.distance() < known {
+                nearest = Some((grant, short));
             }
-            None if self.grants(user, groups, asked).nth(EXAMINED).is_some() => String::new(),
-            None => "no role bound to this user or its groups comes near it".to_owned(),
+        }
+        if !matches!(nearest, Some((_, Short::Names(_)))) {
+            nearest = self.elsewhere(user, groups, &question).next().or(nearest);
+        }
+        let (distance, text) = match nearest {
+            Some((grant, short)) => (short.distance(), self.sentence(grant, &short, asked)),
+            None if looked == EXAMINED => (Near::UNTOLD, String::new()),
+            None if self.holders(user, groups).next().is_none() => {
+                (Near::NOBODY, "no binding names this user or its groups".to_owned())
+            }
+            None => (Near::NO_ROLE, "no role bound to this user or its groups comes near it".to_owned()),
         };
-        cut(sentence)
+        Near { distance, text: cut(text) }
     }
 
     /// Every role bound to the caller that came near, the nearest first, up to a bound; empty if there is none.
@@ -230,7 +261,7 @@ impl<T: AsRef<str>> fmt::Display for List<'_, T> {
     }
 }
 
-fn cut(mut sentence: String) -> String {
+pub(super) fn cut(mut sentence: String) -> String {
     if sentence.len() > LENGTH {
         let end = (0..=LENGTH).rev().find(|&i| sentence.is_char_boundary(i)).unwrap_or(0);
         sentence.truncate(end);

@@ -365,7 +365,7 @@ items:
     );
     let why = |user: &str, asked| {
         assert_eq!(rules.decide(user, &[], asked), Decision::Deny, "{asked:?}");
-        rules.explain(user, &[], asked)
+        rules.nearest(user, &[], asked).text
     };
     let reader = |rest: &str| format!("Role dev/reader, bound by RoleBinding dev/readers, allows {rest}");
     let dora = |asked| why("dora", asked);
@@ -462,7 +462,7 @@ items:
         ]
     );
     assert_eq!(near[0].binding.to_string(), "RoleBinding dev/ones");
-    assert_eq!(told[0], rules.explain("dora", &groups(&["devs"]), asked));
+    assert_eq!(told[0], rules.nearest("dora", &groups(&["devs"]), asked).text);
     assert!(rules.near_misses("eve", &[], asked).is_empty());
 }
 
@@ -901,7 +901,7 @@ proptest! {
                         };
                         prop_assert!(named);
                     }
-                    Decision::Deny => prop_assert!(rules.explain(user, &groups, asked).len() < 420),
+                    Decision::Deny => prop_assert!(rules.nearest(user, &groups, asked).text.len() < 420),
                 }
             }
         }

@@ -2,6 +2,7 @@
 
 use super::{
     eval::{Grounds, Question},
+    explain::cut,
     index::{CLUSTER, Rules, Scope, SubjectKind},
     model::{Plain, Rule},
 };
@@ -33,13 +34,16 @@ impl Rules {
         found
     }
 
-    /// At most `few` of them. The work is bounded, so there may be others even if none is found.
+    /// At most `few` of them, and none that belong to the cluster itself: nobody can be asked to act for those. The work is
+    /// bounded, so there may be others even if none is found.
     pub fn others(&self, asked: Attributes<'_>, few: usize) -> Others {
         let question = self.question(asked);
         let mut others = Others::default();
         for scope in [question.scope, Some(CLUSTER)].into_iter().flatten() {
             let (found, all) = self.allowing(&question, scope, EXAMINED);
-            others.few.extend(found.take(FOUND.saturating_sub(others.few.len())));
+            others.few.extend(
+                found.filter(|grounds| !grounds.system()).take(FOUND.saturating_sub(others.few.len())),
+            );
             others.more |= !all || others.few.len() == FOUND;
         }
         others.few.sort_by(|a, b| a.preference().cmp(&b.preference()));
@@ -78,12 +82,19 @@ impl Rules {
 }
 
 impl Grounds {
-    /// What helps most to know comes first: grants in a namespace before those for the whole cluster, people before the
-    /// cluster's own, groups before users.
+    /// What helps most to know comes first: grants in a namespace before those for the whole cluster, groups before users
+    /// before accounts.
     pub fn preference(&self) -> impl Ord + '_ {
-        let system = self.subject.starts_with("system:");
-        let cluster = self.binding.namespace.is_none();
-        (system, cluster, self.kind != SubjectKind::Group, &self.subject, &self.binding.name)
+        let kind = [SubjectKind::Group, SubjectKind::User].iter().position(|&kind| kind == self.kind);
+        (self.binding.namespace.is_none(), kind.unwrap_or(2), &self.subject, &self.binding.name)
+    }
+
+    /// Whether it is to a component of the cluster, or a group that only the cluster puts people in.
+    fn system(&self) -> bool {
+        match self.subject.strip_prefix("system:serviceaccount:") {
+            Some(account) => account.starts_with("kube-system:"),
+            None => self.subject.starts_with("system:"),
+        }
     }
 
     /// `ClusterRole edit allows it to Group shop:editors (RoleBinding shop/editors)`.
@@ -97,7 +108,7 @@ impl Grounds {
             (SubjectKind::Group, _) => format!("Group {}", Plain(subject)),
             _ => format!("User {}", Plain(subject)),
         };
-        format!("{} allows it to {subject} ({binding})", binding.role)
+        cut(format!("{} allows it to {subject} ({binding})", binding.role))
     }
 }
 

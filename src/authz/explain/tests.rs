@@ -1,5 +1,5 @@
 use super::*;
-use crate::authz::Tell;
+use crate::authz::{Live, Tell};
 use crate::rbac::{Objects, read};
 use serde_json::{Value, json};
 
