@@ -39,6 +39,7 @@ mod object;
 pub mod policy;
 mod strangers;
 mod trail;
+pub mod tree;
 
 use arc_swap::ArcSwap;
 use aws_lc_rs::hmac;
