@@ -160,6 +160,38 @@ fn what_these_rules_allow_is_the_upstreams_to_answer() {
     }
 }
 
+/// What a review says is what becomes of the request itself.
+#[test]
+fn a_review_and_the_request_it_is_about_agree() {
+    let authz = authz(Explain::Own);
+    let questions =
+        ["/api/v1/namespaces/x/pods/p", "/api/v1/pods", "/healthz", "/healthz/"].map(|p| ("GET", p));
+    let streams = ["exec", "attach", "log"].into_iter().flat_map(|sub| {
+        ["x", "shop"].into_iter().flat_map(move |ns| {
+            ["GET", "POST"].map(|method| (method, format!("/api/v1/namespaces/{ns}/pods/p/{sub}")))
+        })
+    });
+    let all = questions.into_iter().map(|(method, path)| (method, path.to_owned())).chain(streams);
+    let (mut yes, mut no) = (0, 0);
+    for (method, path) in all {
+        let about = info(method, &path);
+        let verb = about.verb().as_str();
+        let spec = if about.is_resource() {
+            json!({"resourceAttributes": {"verb": verb, "group": about.group(), "resource": about.resource(),
+                "subresource": about.subresource(), "namespace": about.namespace(), "name": about.name()}})
+        } else {
+            json!({"nonResourceAttributes": {"verb": verb, "path": about.path()}})
+        };
+        for who in ["ann", "bob", "root"] {
+            let allowed = authz.decide(&user(who), &about, false).is_ok();
+            let said = said(&authz, who, &spec.to_string());
+            assert_eq!(said == "pass", allowed, "{who} {method} {path}: {said}");
+            if allowed { yes += 1 } else { no += 1 }
+        }
+    }
+    assert!(yes > 15 && no > 15, "{yes} {no}");
+}
+
 #[test]
 fn the_reason_is_as_much_as_callers_are_told() {
     let spec =

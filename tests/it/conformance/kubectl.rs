@@ -152,7 +152,12 @@ fn sorted(text: &str) -> Vec<String> {
 /// The gate's events and the cluster's carry one id; the cluster saw the gate's account as the user, and the caller
 /// impersonated.
 fn one_id_in_both_records(gate: &mut Record, real: &mut Record) {
-    let forwarded = gate.all().iter().filter(|(_, e)| record::line(e).ends_with(" allow"));
+    let here = |e: &Value| {
+        let how = e["annotations"]["gatelog.dev/self-review"].as_str().unwrap_or_default();
+        how.ends_with(" by the gate")
+    };
+    let forwarded =
+        gate.all().iter().filter(|(_, e)| record::line(e).ends_with(" allow") && !e.last().is_some_and(here));
     let mut both = 0;
     for (id, events) in forwarded {
         let Some(upstream) = real.all().get(id) else {

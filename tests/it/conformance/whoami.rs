@@ -4,7 +4,7 @@
 use super::{
     POLICY,
     real::{self, Real},
-    record,
+    record::{self, Record},
     world::World,
 };
 use crate::{
@@ -36,6 +36,8 @@ can gatelog create authentication.k8s.io tokenreviews
 paths gatelog get /openid/v1/jwks,/.well-known/openid-configuration
 ";
 
+const SUBJECT: &str = "/apis/authentication.k8s.io/v1/selfsubjectreviews";
+const ACCESS: &str = "/apis/authorization.k8s.io/v1/selfsubjectaccessreviews";
 const REVIEW: &str = r#"{"apiVersion":"authentication.k8s.io/v1","kind":"SelfSubjectReview"}"#;
 
 /// A credential and who is behind it.
@@ -66,6 +68,8 @@ struct Asked<'a> {
     addr: SocketAddr,
     world: &'a World,
     times: u32,
+    /// What the cluster behind a gate records.
+    upstream: Option<Record>,
 }
 
 // === rows ===
@@ -304,11 +308,38 @@ fn jwt(name: &str, provider: &Provider, words: &str, time: &str) -> String {
 impl Asked<'_> {
     /// name#uid[groups]{extra}, or a code.
     async fn answer(&mut self, row: &Row, token: Option<&str>) -> String {
+        let (method, target) = row.request.unwrap_or(("POST", SUBJECT));
+        let body = if row.request.is_none() { REVIEW } else { "" };
+        let reply = self.send(row, token, method, target, body).await;
+        if reply.code != 201 {
+            return reply.code.to_string();
+        }
+        let said = record::user(&reply.json()["status"]["userInfo"]);
+        if self.upstream.is_some() {
+            let arrived = self.arrived(row, token).await;
+            assert_eq!(arrived, said, "{}: who arrived is not who the gate said", row.at);
+        }
+        said
+    }
+
+    /// Whom the cluster takes the caller for. The gate answers a SelfSubjectReview itself, so this asks nothing, which is forwarded.
+    async fn arrived(&mut self, row: &Row, token: Option<&str>) -> String {
+        let reply = self.send(row, token, "POST", ACCESS, "{}").await;
+        let id = reply.header("audit-id").unwrap().to_owned();
+        let events = self.upstream.as_mut().unwrap().events(&id, record::ended).await;
+        record::user(&events.last().unwrap()["impersonatedUser"])
+    }
+
+    async fn send(
+        &mut self,
+        row: &Row,
+        token: Option<&str>,
+        method: &str,
+        target: &str,
+        body: &str,
+    ) -> Reply {
         let (certificate, _) = World::credentials(row.credential);
         let tls = Tls::new(&self.world.ca.pem(), certificate.map(|c| self.world.certificate(c)), "http/1.1");
-        let (method, target) =
-            row.request.unwrap_or(("POST", "/apis/authentication.k8s.io/v1/selfsubjectreviews"));
-        let body = if row.request.is_none() { REVIEW } else { "" };
         let mut request = format!("{method} {target} HTTP/1.1\r\nHost: gate.example\r\n");
         if method == "POST" {
             request += &format!("Content-Type: application/json\r\nContent-Length: {}\r\n", body.len());
@@ -323,12 +354,7 @@ impl Asked<'_> {
         // The gate looks at only so many failed attempts of one address.
         self.times += 1;
         let from = Ipv4Addr::new(127, 2, (self.times / 250) as u8, (self.times % 250 + 1) as u8);
-        let reply: Reply =
-            raw::ask_from(from, self.addr, &tls, method, request.as_bytes(), false).await.unwrap();
-        match reply.code {
-            201 => record::user(&reply.json()["status"]["userInfo"]),
-            code => code.to_string(),
-        }
+        raw::ask_from(from, self.addr, &tls, method, request.as_bytes(), false).await.unwrap()
     }
 
     /// Waits until the issuers' keys are there.
@@ -389,7 +415,7 @@ async fn before_the_demo() {
     let demo = super::demo(&issuers.world).await;
     issuers.furnish(demo.addr(), apiserver::ISSUER).await;
     let (gate, _folder) = gate(&issuers).await;
-    let mut asked = Asked { addr: gate.address(), world: &issuers.world, times: 0 };
+    let mut asked = Asked { addr: gate.address(), world: &issuers.world, times: 0, upstream: None };
     asked.ready(&issuers).await;
     let rows = rows();
     let mut wrong = Vec::new();
@@ -425,10 +451,11 @@ async fn beside_a_real_server() {
     let server = Real::start_with(&assets, &issuers.world, POLICY, &files, &flags).await;
     issuers.furnish(server.addr, &format!("https://{}", server.addr)).await;
     let (gate, _folder) = gate(&issuers).await;
-    let mut real = Asked { addr: server.addr, world: &issuers.world, times: 0 };
-    let mut before = Asked { addr: gate.address(), world: &issuers.world, times: 0 };
+    let mut real = Asked { addr: server.addr, world: &issuers.world, times: 0, upstream: None };
+    let log = || Some(Record::at(server.dir.join("audit.log")));
+    let mut before = Asked { addr: gate.address(), world: &issuers.world, times: 0, upstream: log() };
     let (asking, _other_folder) = asking_gate(&issuers).await;
-    let mut delegated = Asked { addr: asking.address(), world: &issuers.world, times: 0 };
+    let mut delegated = Asked { addr: asking.address(), world: &issuers.world, times: 0, upstream: log() };
     for server in [&mut real, &mut before, &mut delegated] {
         server.ready(&issuers).await;
     }
