@@ -37,6 +37,7 @@ mod journal;
 mod note;
 mod object;
 pub mod policy;
+pub mod redact;
 mod strangers;
 mod trail;
 pub mod tree;

@@ -1,0 +1,638 @@
+//! The walk: a text's values in order, each with its place, and what is put in place of some of them.
+
+use super::{
+    About, DEEPEST, MOST_NESTED, Part, Redactor, Unreadable,
+    mark::{Key, is_mark},
+    message,
+    place::{Fate, Form, Mode, Place, Traits, Word},
+    rule::{Builtin, Builtins, Step},
+    shapes,
+    tape::{Kind, Tape},
+};
+use crate::status::push_json_str;
+use std::{
+    borrow::Cow,
+    cell::{Cell, RefCell},
+    ops::Range,
+};
+
+/// What is the same for a text and the texts inside it.
+pub(super) struct Walk<'r> {
+    redactor: &'r Redactor,
+    about: About<'r>,
+    /// The added rules that fit what the request is about.
+    active: Vec<usize>,
+    /// Nodes that may still be read.
+    left: Cell<usize>,
+    pub(super) marks: Cell<usize>,
+    pub(super) acted: Cell<Builtins>,
+    pub(super) acted_added: RefCell<Vec<usize>>,
+}
+
+/// How far a path of an added rule has come: rule, path, step.
+type State = (usize, usize, usize);
+
+/// One text.
+struct Pass<'w, 'r, 't> {
+    walk: &'w Walk<'r>,
+    tape: &'t Tape<'t>,
+    /// How many texts this one is inside of.
+    nesting: usize,
+    /// In the order of the text, none overlapping.
+    edits: Vec<(usize, usize, String)>,
+    /// A stack; each value's are a range of it.
+    states: Vec<State>,
+    /// Of the Table that is walked through: which columns may stay.
+    columns: Vec<Column>,
+}
+
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum Column {
+    Name,
+    Count,
+    Other,
+}
+
+// === impl Walk ===
+
+impl<'r> Walk<'r> {
+    pub(super) fn new(redactor: &'r Redactor, about: About<'r>, nodes: usize) -> Self {
+        let fits = |(i, rule): (usize, &super::rule::Checked)| {
+            rule.fits_resource(about.group, about.resource, about.subresource).then_some(i)
+        };
+        Self {
+            redactor,
+            about,
+            active: redactor.rules.iter().enumerate().filter_map(fits).collect(),
+            left: Cell::new(nodes),
+            marks: Cell::new(0),
+            acted: Cell::new(Builtins::NONE),
+            acted_added: RefCell::default(),
+        }
+    }
+
+    pub(super) fn on(&self, rule: Builtin) -> bool {
+        self.redactor.on.has(rule)
+    }
+
+    pub(super) fn key(&self) -> &Key {
+        &self.redactor.key
+    }
+
+    pub(super) fn builtins(&self) -> Builtins {
+        self.redactor.on
+    }
+
+    /// What the request is about, as far as that alone tells.
+    pub(super) fn mode(&self) -> Mode {
+        let mode = match (self.about.resource, self.about.subresource) {
+            ("secrets", _) => Mode::Secret,
+            ("serviceaccounts", "token") => Mode::TokenRequest,
+            ("tokenreviews", _) => Mode::TokenReview,
+            _ => Mode::Plain,
+        };
+        if self.on(mode.rule()) { mode } else { Mode::Plain }
+    }
+
+    /// Whether what a Status says may quote something that is marked in objects.
+    pub(super) fn is_guarded(&self) -> bool {
+        self.mode() != Mode::Plain
+            || self.active.iter().any(|i| self.redactor.rules.get(*i).is_some_and(|r| !r.paths.is_empty()))
+    }
+
+    /// A body; None when nothing in it has to go.
+    pub(super) fn body(&self, text: &str) -> Result<Option<String>, Unreadable> {
+        self.document(text, 0, |tape| self.root(tape))
+    }
+
+    fn document(
+        &self,
+        text: &str,
+        nesting: usize,
+        root: impl FnOnce(&Tape<'_>) -> Place,
+    ) -> Result<Option<String>, Unreadable> {
+        let tape = Tape::read(text, DEEPEST, &self.left)?;
+        let place = root(&tape);
+        let (edits, states, columns) = (Vec::new(), Vec::new(), Vec::new());
+        let mut pass = Pass { walk: self, tape: &tape, nesting, edits, states, columns };
+        pass.visit(0, place, 0..0);
+        if pass.edits.is_empty() {
+            return Ok(None);
+        }
+        let mut out = String::with_capacity(text.len() + 64 * pass.edits.len());
+        let mut done = 0;
+        for (start, end, new) in &pass.edits {
+            debug_assert!(done <= *start && start <= end, "edits are in order");
+            out.push_str(text.get(done..*start).unwrap_or_default());
+            out.push_str(new);
+            done = *end;
+        }
+        out.push_str(text.get(done..).unwrap_or_default());
+        Ok(Some(out))
+    }
+
+    fn root(&self, tape: &Tape<'_>) -> Place {
+        let mode = self.mode();
+        let request = self.about.part == Part::Request;
+        match tape.kind(0) {
+            Kind::Array if request => Place::Ops(mode),
+            Kind::Array => Place::Items(mode),
+            Kind::Object if request && mode == Mode::Secret && self.about.verb.starts_with("delete") => {
+                Place::Options
+            }
+            Kind::Object if !request && self.is_guarded() && Traits::of(tape, 0).is(Traits::STATUS) => {
+                Place::Status
+            }
+            _ => Place::Object(mode),
+        }
+    }
+
+    /// A string's value; None when nothing in it has to go.
+    pub(super) fn text(&self, text: &str, place: Place, nesting: usize) -> Option<String> {
+        if text.is_empty() || is_mark(text) {
+            return None;
+        }
+        let whole = |rule| {
+            self.act(rule);
+            Some(self.redactor.key.mark(text.as_bytes()))
+        };
+        if text.trim_start().starts_with(['{', '[']) {
+            let mode = if matches!(place, Place::Annotation { .. }) { Mode::Secret } else { Mode::Plain };
+            let root = |tape: &Tape<'_>| match tape.kind(0) {
+                Kind::Array => Place::Items(mode),
+                _ => Place::Object(mode),
+            };
+            // Texts in texts in texts: nobody writes them, but to hide something.
+            if nesting >= MOST_NESTED {
+                return whole(Builtin::SecretData);
+            }
+            match self.document(text, nesting + 1, root) {
+                Ok(new) => return new,
+                Err(Unreadable::NotJson) => {}
+                Err(_) => return whole(Builtin::SecretData),
+            }
+        }
+        if place == (Place::Annotation { applied: true }) {
+            return whole(Builtin::SecretData);
+        }
+        if self.on(Builtin::PackedText) && shapes::is_packed(text) {
+            return whole(Builtin::PackedText);
+        }
+        if self.on(Builtin::SecretData) && shapes::has_secret(text) {
+            return whole(Builtin::SecretData);
+        }
+        if self.on(Builtin::Kubeconfig) && shapes::has_kubeconfig(text) {
+            return whole(Builtin::Kubeconfig);
+        }
+        let (new, acted) = shapes::redacted(text, self.redactor.on, &self.redactor.key)?;
+        acted.iter().for_each(|rule| self.act(rule));
+        Some(new)
+    }
+
+    /// What a Status says, when that may quote something secret.
+    pub(super) fn message(&self, text: &str) -> Option<String> {
+        match message::redacted(text, &self.redactor.key) {
+            Some(new) => {
+                self.act(if self.mode() == Mode::Plain { Builtin::SecretData } else { self.mode().rule() });
+                Some(new)
+            }
+            None => self.text(text, Place::Any, 0),
+        }
+    }
+
+    pub(super) fn act(&self, rule: Builtin) {
+        self.marks.set(self.marks.get() + 1);
+        self.acted.set(self.acted.get().with(rule));
+    }
+
+    pub(super) fn act_added(&self, rule: usize) {
+        self.marks.set(self.marks.get() + 1);
+        let mut acted = self.acted_added.borrow_mut();
+        if !acted.contains(&rule) {
+            acted.push(rule);
+        }
+    }
+
+    /// The added rule that marks this query parameter.
+    pub(super) fn parameter(&self, name: &str) -> Option<usize> {
+        let fits = |i: &usize| {
+            self.redactor.rules.get(*i).is_some_and(|rule| {
+                rule.fits_object(self.about.namespace, self.about.name) && rule.fits_parameter(name)
+            })
+        };
+        self.active.iter().copied().find(fits)
+    }
+}
+
+// === impl Pass ===
+
+impl Pass<'_, '_, '_> {
+    fn visit(&mut self, at: usize, place: Place, states: Range<usize>) {
+        // That something is empty may be seen: an emptied Secret is what an auditor looks for.
+        if self.tape.is_empty(at) {
+            return;
+        }
+        let (form, kind) = (place.form(), self.tape.kind(at));
+        match (kind, form) {
+            (Kind::Object, Form::List(rule) | Form::Scalar(rule)) => self.mark(at, rule),
+            (Kind::Array, Form::Map(rule) | Form::Scalar(rule)) => self.mark(at, rule),
+            (Kind::Object | Kind::Array | Kind::Number | Kind::Bool, _)
+                if matches!(place, Place::Annotation { .. }) =>
+            {
+                self.mark(at, Builtin::SecretData);
+            }
+            (Kind::Object, _) => self.object(at, place, states),
+            (Kind::Array, _) => self.array(at, place, states),
+            (_, Form::Map(rule) | Form::List(rule)) => self.mark(at, rule),
+            (Kind::Text | Kind::Escaped, _) => self.text(at, place),
+            (Kind::Number | Kind::Bool | Kind::Null, _) => {}
+        }
+    }
+
+    fn object(&mut self, at: usize, place: Place, states: Range<usize>) {
+        let tape = self.tape;
+        let traits = Traits::of(tape, at);
+        let place = self.refined(place, traits, at);
+        let states = match place {
+            Place::Object(_) | Place::Status | Place::Options => self.begin(at, states),
+            _ => states,
+        };
+        if place == Place::Object(Mode::Secret) && traits.is(Traits::TABLE) {
+            self.columns = self.columns(at);
+        }
+        for (key, value) in tape.members(at) {
+            let name = tape.string(key);
+            self.key(key, &name, place);
+            let height = self.states.len();
+            let (next, matched) = self.step(states.clone(), Some(&name), None);
+            let fate = place.member(&name, traits, Some(tape.kind(value)), self.walk.redactor.on);
+            match (matched, fate) {
+                (Some(rule), _) => self.mark_added(value, rule),
+                (None, Fate::Go(Place::Cells)) => self.cells(value, at),
+                (None, Fate::Go(_)) if place == Place::Status && Word::fold(&name).as_str() == "message" => {
+                    self.message(value);
+                }
+                (None, fate) => self.meet(value, fate, next),
+            }
+            self.states.truncate(height);
+        }
+    }
+
+    fn array(&mut self, at: usize, place: Place, states: Range<usize>) {
+        let tape = self.tape;
+        for (index, element) in tape.elements(at).enumerate() {
+            let height = self.states.len();
+            let (next, matched) = self.step(states.clone(), None, Some(index));
+            match (matched, place) {
+                (Some(rule), _) => self.mark_added(element, rule),
+                (None, Place::Ops(mode)) => self.op(element, mode),
+                (None, _) => self.meet(element, place.element(), next),
+            }
+            self.states.truncate(height);
+        }
+    }
+
+    fn meet(&mut self, at: usize, fate: Fate, states: Range<usize>) {
+        match fate {
+            Fate::Go(place) => self.visit(at, place, states),
+            Fate::Mark(rule) => self.mark(at, rule),
+            Fate::MarkBase64(rule) => self.mark_base64(at, rule),
+        }
+    }
+
+    /// What an object is by its own account; never less than by its place.
+    fn refined(&self, place: Place, traits: Traits, at: usize) -> Place {
+        let on = |rule| self.walk.on(rule);
+        let is = |one| traits.is(one);
+        match place {
+            Place::Any | Place::Object(Mode::Plain) => {
+                let is_object = place != Place::Any;
+                if on(Builtin::SecretData)
+                    && (is(Traits::SECRET) && (is_object || is(Traits::WHOLE)) || is(Traits::SECRET_LIST))
+                {
+                    Place::Object(Mode::Secret)
+                } else if on(Builtin::TokenRequest)
+                    && is(Traits::TOKEN_REQUEST)
+                    && (is_object || is(Traits::SPEC))
+                {
+                    Place::Object(Mode::TokenRequest)
+                } else if on(Builtin::TokenReview)
+                    && is(Traits::TOKEN_REVIEW)
+                    && (is_object || is(Traits::SPEC))
+                {
+                    Place::Object(Mode::TokenReview)
+                } else if on(Builtin::SecretData) && is(Traits::STATUS) && is(Traits::ABOUT_SECRET) {
+                    Place::Status
+                } else {
+                    place
+                }
+            }
+            Place::Object(Mode::TokenRequest | Mode::TokenReview)
+                if on(Builtin::SecretData) && is(Traits::SECRET) =>
+            {
+                Place::Object(Mode::Secret)
+            }
+            Place::Row(Mode::Plain) if on(Builtin::SecretData) => {
+                let is_secret =
+                    self.tape.get(at, "object").any(|o| Traits::of(self.tape, o).is(Traits::SECRET));
+                Place::Row(if is_secret { Mode::Secret } else { Mode::Plain })
+            }
+            place => place,
+        }
+    }
+
+    // --- Tables ---
+
+    fn columns(&self, table: usize) -> Vec<Column> {
+        let definitions = self.tape.get(table, "columnDefinitions").flat_map(|d| self.tape.elements(d));
+        definitions
+            .map(|column| {
+                let mut names = self.tape.get(column, "name");
+                let name = names.next().map(|n| self.tape.string(n)).unwrap_or_default();
+                match (Word::fold(&name).as_str(), names.next()) {
+                    ("name" | "namespace" | "type" | "age" | "created at", None) => Column::Name,
+                    ("data", None) => Column::Count,
+                    _ => Column::Other,
+                }
+            })
+            .collect()
+    }
+
+    /// Of a Secret's row only what is known to be no value stays: its name, type and age, and how many values there are.
+    fn cells(&mut self, at: usize, row: usize) {
+        let tape = self.tape;
+        if tape.kind(at) != Kind::Array {
+            return self.visit(at, Place::Cells, 0..0);
+        }
+        let object = tape.get(row, "object").next();
+        let metadata = object.and_then(|o| tape.get(o, "metadata").next());
+        let name = metadata.and_then(|m| tape.get(m, "name").next()).map(|n| tape.string(n));
+        for (i, cell) in tape.elements(at).enumerate() {
+            let column = self.columns.get(i).copied().unwrap_or(Column::Other);
+            let stays = match (tape.kind(cell), column) {
+                (Kind::Text | Kind::Escaped, Column::Name) => true,
+                (Kind::Number, Column::Count) => true,
+                (Kind::Text | Kind::Escaped, _) => name.as_ref().is_some_and(|n| *n == tape.string(cell)),
+                _ => false,
+            };
+            let fate = if stays { Fate::Go(Place::Any) } else { Fate::Mark(Builtin::SecretData) };
+            self.meet(cell, fate, 0..0);
+        }
+    }
+
+    // --- JSON patches ---
+
+    /// One operation: its value is what its path says.
+    fn op(&mut self, at: usize, mode: Mode) {
+        let tape = self.tape;
+        if tape.kind(at) != Kind::Object {
+            return self.visit(at, if mode == Mode::Plain { Place::Any } else { Place::Object(mode) }, 0..0);
+        }
+        let mut paths = Vec::new();
+        let traits = Traits::of(tape, at);
+        for (key, value) in tape.members(at) {
+            if Word::fold(&tape.string(key)).as_str() == "path" {
+                paths.push(value);
+            }
+        }
+        for (key, value) in tape.members(at) {
+            let name = tape.string(key);
+            self.key(key, &name, Place::Any);
+            let height = self.states.len();
+            match (Word::fold(&name).as_str(), paths.as_slice()) {
+                ("op" | "path" | "from", _) => self.visit(value, Place::Scalar(mode), 0..0),
+                ("value", [path]) if tape.is_text(*path) => {
+                    let pointer = tape.string(*path);
+                    match self.pointed(&pointer, mode, tape.kind(value)) {
+                        Ok((fate, states)) => self.meet(value, fate, states),
+                        Err(rule) => self.mark_added(value, rule),
+                    }
+                }
+                _ if mode == Mode::Plain => {
+                    let fate =
+                        Place::Any.member(&name, traits, Some(tape.kind(value)), self.walk.redactor.on);
+                    self.meet(value, fate, 0..0);
+                }
+                _ => self.mark(value, mode.rule()),
+            }
+            self.states.truncate(height);
+        }
+    }
+
+    /// What stands at a JSON pointer; an error is the added rule that marks it.
+    fn pointed(&mut self, pointer: &str, mode: Mode, value: Kind) -> Result<(Fate, Range<usize>), usize> {
+        let mut place = Place::Object(mode);
+        if pointer.is_empty() {
+            return Ok((Fate::Go(place), 0..0));
+        }
+        let mut states = self.begin_at(self.walk.about.namespace, self.walk.about.name, 0..0);
+        let mut segments = pointer.strip_prefix('/').unwrap_or(pointer).split('/').peekable();
+        while let Some(segment) = segments.next() {
+            let name: Cow<'_, str> = if segment.contains('~') {
+                segment.replace("~1", "/").replace("~0", "~").into()
+            } else {
+                segment.into()
+            };
+            // `-` is the place behind an array's last element; no rule is about one number but by chance.
+            let index = if name == "-" { Some(usize::MAX) } else { name.parse().ok() };
+            let (next, matched) = self.step(states, Some(&name), index);
+            if let Some(rule) = matched {
+                return Err(rule);
+            }
+            states = next;
+            let is_list = matches!(place, Place::Items(_) | Place::Rows(_) | Place::Ops(_));
+            let value = segments.peek().is_none().then_some(value);
+            let fate = match place.form() {
+                Form::Scalar(rule) => Fate::Mark(rule),
+                Form::List(_) => place.element(),
+                _ if is_list => place.element(),
+                _ => place.member(&name, Traits::default(), value, self.walk.redactor.on),
+            };
+            match fate {
+                Fate::Go(next) => place = next,
+                fate => return Ok((fate, 0..0)),
+            }
+        }
+        Ok((Fate::Go(place), states))
+    }
+
+    // --- added rules ---
+
+    /// The added rules' paths begin at every object.
+    fn begin(&mut self, at: usize, states: Range<usize>) -> Range<usize> {
+        if self.walk.active.is_empty() {
+            return states;
+        }
+        let tape = self.tape;
+        // Of two, neither is known.
+        let told = |field: &'static str, own: &'static str| -> Option<Cow<'_, str>> {
+            let mut found = tape.get(at, field).flat_map(|m| tape.get(m, own).collect::<Vec<_>>());
+            match (found.next(), found.next()) {
+                (None, _) => None,
+                (Some(one), None) => Some(tape.string(one)),
+                (Some(_), Some(_)) => Some(Cow::Borrowed("")),
+            }
+        };
+        let about = self.walk.about;
+        let namespace = told("metadata", "namespace").unwrap_or(Cow::Borrowed(about.namespace));
+        let name = told("metadata", "name").unwrap_or(Cow::Borrowed(about.name));
+        self.begin_at(&namespace, &name, states)
+    }
+
+    fn begin_at(&mut self, namespace: &str, name: &str, states: Range<usize>) -> Range<usize> {
+        let walk = self.walk;
+        let start = self.states.len();
+        for i in states {
+            if let Some(state) = self.states.get(i).copied() {
+                self.add(start, state);
+            }
+        }
+        for rule in &walk.active {
+            let Some(checked) = walk.redactor.rules.get(*rule) else { continue };
+            if checked.fits_object(namespace, name) {
+                (0..checked.paths.len()).for_each(|path| self.add(start, (*rule, path, 0)));
+            }
+        }
+        start..self.states.len()
+    }
+
+    /// Where the paths are after one more key or index (or what may be either); and the rule whose path ends there.
+    fn step(
+        &mut self,
+        states: Range<usize>,
+        key: Option<&str>,
+        index: Option<usize>,
+    ) -> (Range<usize>, Option<usize>) {
+        let start = self.states.len();
+        let mut matched = None;
+        for i in states {
+            let Some((rule, path, at)) = self.states.get(i).copied() else { continue };
+            let steps = self.steps(rule, path);
+            let goes = match steps.get(at) {
+                Some(Step::Name(name)) => key.is_some_and(|key| key.eq_ignore_ascii_case(name)),
+                Some(Step::Index(wanted)) => index.is_some_and(|i| i == *wanted || i == usize::MAX),
+                Some(Step::Any) => true,
+                Some(Step::Deep) | None => false,
+            };
+            // Arrays are looked through, whether or not the path says so.
+            let stays = index.is_some() || matches!(steps.get(at), Some(Step::Deep));
+            if goes && at + 1 == steps.len() {
+                matched = Some(rule);
+            } else if goes {
+                self.add(start, (rule, path, at + 1));
+            }
+            if stays {
+                self.add(start, (rule, path, at));
+            }
+        }
+        (start..self.states.len(), matched)
+    }
+
+    /// Adds a state to those from `start` on, and what it may be as well: `**` may stand for nothing.
+    fn add(&mut self, start: usize, (rule, path, mut at): State) {
+        loop {
+            let state = (rule, path, at);
+            if !self.states.get(start..).unwrap_or_default().contains(&state) {
+                self.states.push(state);
+            }
+            if self.steps(rule, path).get(at) != Some(&Step::Deep) {
+                break;
+            }
+            at += 1;
+        }
+    }
+
+    fn steps(&self, rule: usize, path: usize) -> &[Step] {
+        let rule = self.walk.redactor.rules.get(rule);
+        rule.and_then(|rule| rule.paths.get(path)).map_or(&[], Vec::as_slice)
+    }
+
+    // --- what is put in place ---
+
+    /// A key is a name and stays, unless it is a value: of a set's member in `managedFields`, or by its looks.
+    fn key(&mut self, at: usize, name: &str, place: Place) {
+        let new = if let Place::Fields { metadata } = place {
+            let (prefix, value) = match name.split_at_checked(2) {
+                Some(("f:" | "i:", _)) => return self.shaped_key(at, name),
+                Some((prefix @ ("v:" | "k:"), value)) => (prefix, value),
+                _ if name == "." => return,
+                _ => ("", name),
+            };
+            if metadata || is_mark(value) {
+                return;
+            }
+            self.walk.act(Builtin::SecretData);
+            format!("{prefix}{}", self.walk.redactor.key.mark(value.as_bytes()))
+        } else {
+            return self.shaped_key(at, name);
+        };
+        self.replace(at, &new);
+    }
+
+    fn shaped_key(&mut self, at: usize, name: &str) {
+        let walk = self.walk;
+        if let Some((new, acted)) = shapes::redacted(name, walk.redactor.on, &walk.redactor.key) {
+            acted.iter().for_each(|rule| walk.act(rule));
+            self.replace(at, &new);
+        }
+    }
+
+    fn text(&mut self, at: usize, place: Place) {
+        let is_directive = || matches!(self.tape.raw(at), "\"merge\"" | "\"replace\"" | "\"delete\"");
+        if place == Place::Directive && !is_directive() {
+            return self.mark(at, Builtin::SecretData);
+        }
+        if let Some(new) = self.walk.text(&self.tape.string(at), place, self.nesting) {
+            self.replace(at, &new);
+        }
+    }
+
+    fn message(&mut self, at: usize) {
+        if !self.tape.is_text(at) {
+            return self.visit(at, Place::Scalar(Mode::Secret), 0..0);
+        }
+        if let Some(new) = self.walk.message(&self.tape.string(at)) {
+            self.replace(at, &new);
+        }
+    }
+
+    fn mark(&mut self, at: usize, rule: Builtin) {
+        if self.stays(at) {
+            return;
+        }
+        self.walk.act(rule);
+        let mark = self.walk.redactor.key.mark_node(self.tape, at);
+        self.replace(at, &mark);
+    }
+
+    fn mark_base64(&mut self, at: usize, rule: Builtin) {
+        if !self.tape.is_text(at) {
+            return self.mark(at, rule);
+        }
+        if !self.stays(at) {
+            self.walk.act(rule);
+            let mark = self.walk.redactor.key.mark_base64(&self.tape.string(at));
+            self.replace(at, &mark);
+        }
+    }
+
+    fn mark_added(&mut self, at: usize, rule: usize) {
+        if self.stays(at) {
+            return;
+        }
+        self.walk.act_added(rule);
+        let mark = self.walk.redactor.key.mark_node(self.tape, at);
+        self.replace(at, &mark);
+    }
+
+    fn stays(&self, at: usize) -> bool {
+        self.tape.is_empty(at) || self.tape.is_text(at) && is_mark(&self.tape.string(at))
+    }
+
+    fn replace(&mut self, at: usize, new: &str) {
+        let (start, end) = self.tape.span(at);
+        let mut json = Vec::with_capacity(new.len() + 2);
+        push_json_str(&mut json, new);
+        self.edits.push((start, end, String::from_utf8(json).unwrap_or_else(|_| "\"\"".to_owned())));
+    }
+}
