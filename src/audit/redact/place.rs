@@ -479,14 +479,15 @@ impl Traits {
                     let header = if is_header(name.as_str()) { Self::NAMES_HEADER } else { 0 };
                     header | if is_credential(name.as_str()) { Self::NAMES_CREDENTIAL } else { 0 }
                 }
-                "details" => tape
-                    .get(value, "kind")
-                    .any(|kind| matches!(Word::fold(&tape.string(kind)).as_str(), "secret" | "secrets"))
-                    .then_some(Self::ABOUT_SECRET)
-                    .unwrap_or_default(),
+                "details" if is_about_secret(tape, value) => Self::ABOUT_SECRET,
                 _ => 0,
             };
         }
         Self(traits)
     }
+}
+
+fn is_about_secret(tape: &Tape<'_>, details: usize) -> bool {
+    let is_secret = |kind| matches!(Word::fold(&tape.string(kind)).as_str(), "secret" | "secrets");
+    tape.get(details, "kind").any(is_secret)
 }

@@ -1,17 +1,19 @@
 //! The walk: a text's values in order, each with its place, and what is put in place of some of them.
 
+mod added;
+mod patch;
+
 use super::{
     About, DEEPEST, MOST_NESTED, Part, Redactor, Unreadable,
     mark::{Key, is_mark},
     message,
     place::{Fate, Form, Mode, Place, Traits, Word},
-    rule::{Builtin, Builtins, Step},
+    rule::{Builtin, Builtins},
     shapes,
     tape::{Kind, Tape},
 };
 use crate::status::push_json_str;
 use std::{
-    borrow::Cow,
     cell::{Cell, RefCell},
     ops::Range,
 };
@@ -378,173 +380,6 @@ impl Pass<'_, '_, '_> {
             let fate = if stays { Fate::Go(Place::Any) } else { Fate::Mark(Builtin::SecretData) };
             self.meet(cell, fate, 0..0);
         }
-    }
-
-    // --- JSON patches ---
-
-    /// One operation: its value is what its path says.
-    fn op(&mut self, at: usize, mode: Mode) {
-        let tape = self.tape;
-        if tape.kind(at) != Kind::Object {
-            return self.visit(at, if mode == Mode::Plain { Place::Any } else { Place::Object(mode) }, 0..0);
-        }
-        let mut paths = Vec::new();
-        let traits = Traits::of(tape, at);
-        for (key, value) in tape.members(at) {
-            if Word::fold(&tape.string(key)).as_str() == "path" {
-                paths.push(value);
-            }
-        }
-        for (key, value) in tape.members(at) {
-            let name = tape.string(key);
-            self.key(key, &name, Place::Any);
-            let height = self.states.len();
-            match (Word::fold(&name).as_str(), paths.as_slice()) {
-                ("op" | "path" | "from", _) => self.visit(value, Place::Scalar(mode), 0..0),
-                ("value", [path]) if tape.is_text(*path) => {
-                    let pointer = tape.string(*path);
-                    match self.pointed(&pointer, mode, tape.kind(value)) {
-                        Ok((fate, states)) => self.meet(value, fate, states),
-                        Err(rule) => self.mark_added(value, rule),
-                    }
-                }
-                _ if mode == Mode::Plain => {
-                    let fate =
-                        Place::Any.member(&name, traits, Some(tape.kind(value)), self.walk.redactor.on);
-                    self.meet(value, fate, 0..0);
-                }
-                _ => self.mark(value, mode.rule()),
-            }
-            self.states.truncate(height);
-        }
-    }
-
-    /// What stands at a JSON pointer; an error is the added rule that marks it.
-    fn pointed(&mut self, pointer: &str, mode: Mode, value: Kind) -> Result<(Fate, Range<usize>), usize> {
-        let mut place = Place::Object(mode);
-        if pointer.is_empty() {
-            return Ok((Fate::Go(place), 0..0));
-        }
-        let mut states = self.begin_at(self.walk.about.namespace, self.walk.about.name, 0..0);
-        let mut segments = pointer.strip_prefix('/').unwrap_or(pointer).split('/').peekable();
-        while let Some(segment) = segments.next() {
-            let name: Cow<'_, str> = if segment.contains('~') {
-                segment.replace("~1", "/").replace("~0", "~").into()
-            } else {
-                segment.into()
-            };
-            // `-` is the place behind an array's last element; no rule is about one number but by chance.
-            let index = if name == "-" { Some(usize::MAX) } else { name.parse().ok() };
-            let (next, matched) = self.step(states, Some(&name), index);
-            if let Some(rule) = matched {
-                return Err(rule);
-            }
-            states = next;
-            let is_list = matches!(place, Place::Items(_) | Place::Rows(_) | Place::Ops(_));
-            let value = segments.peek().is_none().then_some(value);
-            let fate = match place.form() {
-                Form::Scalar(rule) => Fate::Mark(rule),
-                Form::List(_) => place.element(),
-                _ if is_list => place.element(),
-                _ => place.member(&name, Traits::default(), value, self.walk.redactor.on),
-            };
-            match fate {
-                Fate::Go(next) => place = next,
-                fate => return Ok((fate, 0..0)),
-            }
-        }
-        Ok((Fate::Go(place), states))
-    }
-
-    // --- added rules ---
-
-    /// The added rules' paths begin at every object.
-    fn begin(&mut self, at: usize, states: Range<usize>) -> Range<usize> {
-        if self.walk.active.is_empty() {
-            return states;
-        }
-        let tape = self.tape;
-        // Of two, neither is known.
-        let told = |field: &'static str, own: &'static str| -> Option<Cow<'_, str>> {
-            let mut found = tape.get(at, field).flat_map(|m| tape.get(m, own).collect::<Vec<_>>());
-            match (found.next(), found.next()) {
-                (None, _) => None,
-                (Some(one), None) => Some(tape.string(one)),
-                (Some(_), Some(_)) => Some(Cow::Borrowed("")),
-            }
-        };
-        let about = self.walk.about;
-        let namespace = told("metadata", "namespace").unwrap_or(Cow::Borrowed(about.namespace));
-        let name = told("metadata", "name").unwrap_or(Cow::Borrowed(about.name));
-        self.begin_at(&namespace, &name, states)
-    }
-
-    fn begin_at(&mut self, namespace: &str, name: &str, states: Range<usize>) -> Range<usize> {
-        let walk = self.walk;
-        let start = self.states.len();
-        for i in states {
-            if let Some(state) = self.states.get(i).copied() {
-                self.add(start, state);
-            }
-        }
-        for rule in &walk.active {
-            let Some(checked) = walk.redactor.rules.get(*rule) else { continue };
-            if checked.fits_object(namespace, name) {
-                (0..checked.paths.len()).for_each(|path| self.add(start, (*rule, path, 0)));
-            }
-        }
-        start..self.states.len()
-    }
-
-    /// Where the paths are after one more key or index (or what may be either); and the rule whose path ends there.
-    fn step(
-        &mut self,
-        states: Range<usize>,
-        key: Option<&str>,
-        index: Option<usize>,
-    ) -> (Range<usize>, Option<usize>) {
-        let start = self.states.len();
-        let mut matched = None;
-        for i in states {
-            let Some((rule, path, at)) = self.states.get(i).copied() else { continue };
-            let steps = self.steps(rule, path);
-            let goes = match steps.get(at) {
-                Some(Step::Name(name)) => key.is_some_and(|key| key.eq_ignore_ascii_case(name)),
-                Some(Step::Index(wanted)) => index.is_some_and(|i| i == *wanted || i == usize::MAX),
-                Some(Step::Any) => true,
-                Some(Step::Deep) | None => false,
-            };
-            // Arrays are looked through, whether or not the path says so.
-            let stays = index.is_some() || matches!(steps.get(at), Some(Step::Deep));
-            if goes && at + 1 == steps.len() {
-                matched = Some(rule);
-            } else if goes {
-                self.add(start, (rule, path, at + 1));
-            }
-            if stays {
-                self.add(start, (rule, path, at));
-            }
-        }
-        (start..self.states.len(), matched)
-    }
-
-    /// Adds a state to those from `start` on, and what it may be as well: `**` may stand for nothing.
-    fn add(&mut self, start: usize, (rule, path, mut at): State) {
-        loop {
-            let state = (rule, path, at);
-            if !self.states.get(start..).unwrap_or_default().contains(&state) {
-                self.states.push(state);
-            }
-            if self.steps(rule, path).get(at) != Some(&Step::Deep) {
-                break;
-            }
-            at += 1;
-        }
-    }
-
-    fn steps(&self, rule: usize, path: usize) -> &[Step] {
-        let rule = self.walk.redactor.rules.get(rule);
-        rule.and_then(|rule| rule.paths.get(path)).map_or(&[], Vec::as_slice)
     }
 
     // --- what is put in place ---
