@@ -134,6 +134,11 @@ impl Gate {
         self.gate.as_ref().and_then(server::Gate::admin).unwrap()
     }
 
+    /// The gate itself.
+    pub(crate) fn gate(&self) -> &server::Gate {
+        self.gate.as_ref().unwrap()
+    }
+
     /// Drains the gate, so that the record is complete, and reads it.
     pub(crate) async fn stop(&mut self) -> Record {
         if let Some(gate) = self.gate.take() {
@@ -236,7 +241,18 @@ impl Gate {
 
     /// Starts this kubectl as a user; all three streams are pipes.
     pub(crate) fn spawn(&self, kubectl: &Path, user: User, args: &[&str]) -> Child {
-        self.command(kubectl, user.name, args).spawn().unwrap()
+        self.spawn_with(kubectl, user, args, &[])
+    }
+
+    /// The same with further environment variables.
+    pub(crate) fn spawn_with(
+        &self,
+        kubectl: &Path,
+        user: User,
+        args: &[&str],
+        env: &[(&str, &str)],
+    ) -> Child {
+        self.command(kubectl, user.name, args).envs(env.iter().copied()).spawn().unwrap()
     }
 
     fn command(&self, kubectl: &Path, kubeconfig: &str, args: &[&str]) -> Command {

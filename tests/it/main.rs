@@ -44,6 +44,8 @@ mod plane;
 mod raw;
 #[cfg(feature = "demo")]
 mod reload_live;
+#[cfg(feature = "demo")]
+mod revocation;
 mod rooms;
 mod scene;
 #[cfg(feature = "demo")]
