@@ -453,3 +453,56 @@ async fn a_list_is_asked_for_so_that_it_can_be_cut() {
     assert_eq!(heard.body, body.as_bytes());
     assert!(heard.values("accept-encoding").is_empty() && heard.values("if-none-match").is_empty());
 }
+
+/// A list with one rule and `padding` bytes besides.
+fn padded(padding: usize) -> String {
+    let spaces = " ".repeat(padding);
+    format!(
+        r#"{{"kind":"SelfSubjectRulesReview","status":{{{spaces}"resourceRules":[{{"verbs":["get"],"apiGroups":[""],"resources":["pods"]}}],"nonResourceRules":[],"incomplete":false}}}}"#
+    )
+}
+
+#[tokio::test]
+async fn a_list_that_is_too_long_says_that_it_is_not_whole() {
+    for (padding, rules, incomplete) in [(1 << 20, 1, false), (5 << 20, 0, true)] {
+        let list = padded(padding);
+        let scene =
+            Scene::new("can bob get - pods in=team", move |_| vec![Act::answer("201 Created", &list)]).await;
+        let reply = scene.post("bob", RULES, r#"{"spec":{"namespace":"team"}}"#).await;
+        let status = &reply.json()["status"];
+        assert_eq!(reply.code, 201, "{}", reply.text());
+        assert_eq!(status["resourceRules"].as_array().unwrap().len(), rules, "{status}");
+        assert_eq!(status["incomplete"], incomplete, "{status}");
+        assert_eq!(status["evaluationError"].is_string(), incomplete, "{status}");
+    }
+}
+
+#[tokio::test]
+async fn a_list_that_does_not_end_is_not_waited_for() {
+    let begun = "HTTP/1.1 201 Created\r\nContent-Length: 500\r\n\r\n{\"kind\":";
+    let mut scene =
+        Scene::new("can bob get - pods in=team", move |_| vec![Act::say(begun), Act::Listen]).await;
+    let path = format!("{RULES}?timeout=500ms");
+    let reply = scene.post("bob", &path, r#"{"spec":{"namespace":"team"}}"#).await;
+    assert_eq!(reply.code, 504, "{}", reply.text());
+    assert_eq!(record::code(scene.ended(&reply).await.last().unwrap()), 504);
+}
+
+#[tokio::test]
+async fn what_is_only_observed_is_the_upstreams_to_answer() {
+    let options = Options { authorization: ", mode: observe", ..Options::default() };
+    let scene =
+        Scene::with("user bob", options, |_| vec![Act::answer("201 Created", "{\"theirs\":true}")]).await;
+    let exec = json!({"spec": {"resourceAttributes":
+        {"verb": "create", "resource": "pods", "subresource": "exec", "namespace": "team"}}});
+    for (path, body, theirs) in [
+        (ACCESS, access("get", "pods"), true),
+        (ACCESS, exec.to_string(), false),
+        (RULES, json!({"spec": {"namespace": "team"}}).to_string(), true),
+        (SUBJECT, "{}".to_owned(), false),
+    ] {
+        let reply = scene.post("bob", path, &body).await;
+        assert_eq!(reply.code, 201, "{path} {body}: {}", reply.text());
+        assert_eq!(reply.json()["theirs"] == true, theirs, "{path} {body}: {}", reply.text());
+    }
+}
