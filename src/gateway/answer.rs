@@ -420,6 +420,27 @@ mod tests {
     }
 
     #[test]
+    fn a_warning_is_a_quoted_string_whatever_it_says() {
+        let rows = [
+            ("plain", r#"299 - "plain""#),
+            (r#"pods "p" is forbidden"#, r#"299 - "pods \"p\" is forbidden""#),
+            (r"a\b", r#"299 - "a\\b""#),
+            ("a\r\nSet-Cookie: x\u{1b}[2J\0\u{7f}", r#"299 - "a??Set-Cookie: x?[2J??""#),
+            ("caf\u{e9} \u{202e}", r#"299 - "caf? ?""#),
+        ];
+        for (text, value) in rows {
+            let mut headers = HeaderMap::new();
+            warn(&mut headers, Some(text));
+            assert_eq!(headers[header::WARNING], value);
+        }
+        // Beside others, of the upstream's or the gate's own.
+        let mut headers = HeaderMap::from_iter([(header::WARNING, HeaderValue::from_static("299 - \"x\""))]);
+        warn(&mut headers, Some("y"));
+        warn(&mut headers, None);
+        assert_eq!(headers.get_all(header::WARNING).iter().count(), 2);
+    }
+
+    #[test]
     fn a_stream_is_cut_after_its_last_whole_event() {
         struct Row(Events, &'static [&'static [u8]], Option<usize>, bool);
         let rows = [

@@ -135,7 +135,7 @@ impl Metrics {
             IntCounterVec::new(
                 Opts::new(
                     "authorization_attempts_total",
-                    "Decisions on requests, by result; no-opinion is a refusal.",
+                    "Decisions on requests, by result; no-opinion is a refusal, carried out or only observed.",
                 ),
                 &["result"],
             )?,

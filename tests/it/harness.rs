@@ -73,6 +73,8 @@ pub(crate) struct Tweaks {
     pub(crate) authentication: &'static str,
     /// The section `authorization`, see [`Setup::authorization`].
     pub(crate) authorization: &'static str,
+    /// Further files beside the configuration, by name.
+    pub(crate) files: &'static [(&'static str, &'static str)],
     /// The audit policy, as YAML; empty: the demo's.
     pub(crate) policy: &'static str,
     /// Whose tokens are believed, too.
@@ -109,6 +111,9 @@ impl Gate {
         let cluster = ApiServer::start(options).await.unwrap();
         if !tweaks.policy.is_empty() {
             fs::write(site.dir().join("audit-policy.yaml"), tweaks.policy).unwrap();
+        }
+        for (name, text) in tweaks.files {
+            fs::write(site.dir().join(name), text).unwrap();
         }
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         let provider = tweaks.provider.as_ref();

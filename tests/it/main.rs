@@ -43,6 +43,8 @@ mod limits;
 mod plane;
 mod raw;
 #[cfg(feature = "demo")]
+mod rehearsal;
+#[cfg(feature = "demo")]
 mod reload_live;
 #[cfg(feature = "demo")]
 mod revocation;

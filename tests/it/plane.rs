@@ -280,6 +280,12 @@ pub(crate) struct Options {
     pub(crate) upstream: &'static str,
     /// Of `audit`.
     pub(crate) policy: &'static str,
+    /// Who may do what, in lines as [`World`] reads them.
+    pub(crate) rights: &'static str,
+    /// The same for the rules that are rehearsed: in `candidate.yaml`.
+    pub(crate) candidate: &'static str,
+    /// More keys of `authorization`.
+    pub(crate) authorization: &'static str,
 }
 
 impl Default for Options {
@@ -292,6 +298,9 @@ impl Default for Options {
             limits: "",
             upstream: "",
             policy: "everything",
+            rights: USERS,
+            candidate: "",
+            authorization: "",
         }
     }
 }
@@ -305,7 +314,7 @@ impl Plane {
     }
 
     pub(crate) async fn with(options: Options) -> Self {
-        let world = World::new(&[USERS]);
+        let world = World::new(&[options.rights]);
         let upstream = Upstream::start(&world, options.alpn, options.streams).await;
         let folder = Folder::new("plane");
         write(&folder, &world, upstream.addr, &options);
@@ -467,6 +476,11 @@ pub(crate) fn message(body: &[u8]) -> String {
     status["message"].as_str().unwrap_or_default().to_owned()
 }
 
+/// The world's RBAC objects in one text.
+pub(crate) fn manifest(world: &World) -> String {
+    json!({"apiVersion": "v1", "kind": "List", "items": world.objects()}).to_string()
+}
+
 fn write(folder: &Folder, world: &World, upstream: SocketAddr, options: &Options) {
     let server = world.server();
     folder.put("ca.crt", &world.ca.pem());
@@ -475,9 +489,15 @@ fn write(folder: &Folder, world: &World, upstream: SocketAddr, options: &Options
     folder.put("server.key", &server.key);
     folder.put("tokens.csv", &world.tokens());
     folder.put("gate.token", "gatelog-token");
-    let rules = json!({"apiVersion": "v1", "kind": "List", "items": world.objects()});
-    folder.put("rbac.yaml", &rules.to_string());
-    let Options { listen, authentication, limits, upstream: more, policy, .. } = options;
+    folder.put("rbac.yaml", &manifest(world));
+    let Options { listen, authentication, limits, upstream: more, policy, authorization, .. } = options;
+    let shadow = match options.candidate {
+        "" => "",
+        candidate => {
+            folder.put("candidate.yaml", &manifest(&World::new(&[candidate])));
+            ", shadow: {files: [candidate.yaml]}"
+        }
+    };
     folder.put(
         "gatelog.yaml",
         &format!(
@@ -486,7 +506,7 @@ kind: Gateway
 listen: {{address: '127.0.0.1:0', tlsCertFile: server.crt, tlsPrivateKeyFile: server.key{listen}}}
 upstream: {{server: 'https://{upstream}', certificateAuthority: upstream-ca.crt, tokenFile: gate.token{more}}}
 authentication: {{clientCAFile: ca.crt, tokenAuthFile: tokens.csv, {authentication}}}
-authorization: {{rbac: {{files: [rbac.yaml]}}}}
+authorization: {{rbac: {{files: [rbac.yaml]}}{shadow}{authorization}}}
 audit: {{policy: {policy}, dir: audit}}
 limits: {{requestBody: 3Mi{limits}}}
 admin: {{address: '127.0.0.1:0'}}

@@ -221,6 +221,77 @@ async fn level_none_costs_nothing_but_an_id() {
     assert_eq!(record.audit.metrics.levels[0].get(), 1);
 }
 
+/// level, stages that are omitted, method, target => stages of the events
+#[tokio::test]
+async fn what_is_insisted_on_is_recorded_at_its_end() {
+    let (pods, watch) = ("/api/v1/namespaces/a/pods", "/api/v1/pods?watch=1");
+    const LAST: &str = "ResponseComplete";
+    let rows = [
+        ("None", "", "GET", pods, vec![LAST]),
+        ("None", "ResponseComplete", "GET", pods, vec![LAST]),
+        ("None", "", "POST", pods, vec![LAST]),
+        ("None", "", "GET", watch, vec!["ResponseStarted", LAST]),
+        ("None", "ResponseStarted", "GET", watch, vec![LAST]),
+        ("Metadata", "", "GET", pods, vec!["RequestReceived", LAST]),
+        ("Metadata", "ResponseComplete", "GET", pods, vec!["RequestReceived", LAST]),
+        ("Metadata", "RequestReceived, ResponseComplete", "GET", pods, vec![LAST]),
+    ];
+    for (level, omitted, method, target, stages) in rows {
+        let policy = format!(
+            "{{apiVersion: audit.k8s.io/v1, kind: Policy, rules: [{{level: {level}, omitStages: [{omitted}]}}]}}"
+        );
+        let record = Record::new(&policy);
+        let mut trail = record.begin(method, target);
+        trail.annotate("gatelog.dev/shadow", "would be refused: x".to_owned());
+        trail.insist(&alice());
+        trail.insist(&alice());
+        if level == "None" {
+            assert!(!trail.wants_request(), "no body is read for it");
+            trail.kept().await.unwrap();
+        }
+        trail.started(500, &as_json());
+        if level == "None" {
+            assert!(!trail.wants_response());
+        }
+        trail.complete(End::default());
+        let events = record.events();
+        let got: Vec<_> = events.iter().map(|e| e["stage"].as_str().unwrap()).collect();
+        assert_eq!(got, stages, "{level} {omitted} {target}");
+        let last = events.last().unwrap();
+        assert_eq!((&last["level"], &last["user"]["username"]), (&"Metadata".into(), &"alice".into()));
+        assert_eq!(
+            (&last["responseStatus"]["code"], &last["objectRef"]["resource"]),
+            (&500.into(), &"pods".into())
+        );
+        assert_eq!(last["annotations"]["gatelog.dev/shadow"], "would be refused: x");
+        assert_eq!(last["annotations"]["gatelog.dev/authn-method"], "token-file");
+    }
+    // Refused here, and nobody is there yet.
+    let none = "{apiVersion: audit.k8s.io/v1, kind: Policy, rules: [{level: None}]}";
+    let record = Record::new(none);
+    let mut trail = record.begin("DELETE", pods);
+    trail.insist(&alice());
+    trail.refused(&Status::timeout());
+    drop(trail);
+    let (mut stranger, _) = record.open("GET", pods);
+    stranger.insist(&alice());
+    drop(stranger);
+    assert_eq!(record.stages(), [(LAST.to_owned(), 504)]);
+}
+
+#[tokio::test]
+async fn what_is_insisted_on_is_not_waited_for() {
+    let policy = "{apiVersion: audit.k8s.io/v1, kind: Policy, rules: [{level: None}]}";
+    let record = Record::new(policy);
+    // After the end nothing can be recorded, and the request does not know.
+    record.audit.shutdown().unwrap();
+    let mut trail = record.begin("DELETE", "/api/v1/namespaces/a/pods/p");
+    trail.insist(&alice());
+    trail.kept().await.unwrap();
+    trail.started(200, &as_json());
+    trail.complete(End::default());
+}
+
 #[tokio::test]
 async fn nothing_is_kept_of_a_request_that_was_not_begun() {
     let record = Record::new(METADATA);
