@@ -42,14 +42,7 @@ impl Key {
 
     /// The mark of a Secret's `data` value: of the bytes it stands for, or of itself if it is no base64.
     pub(super) fn mark_base64(&self, value: &str) -> String {
-        let joined;
-        let text = if value.contains(['\r', '\n']) {
-            joined = value.replace(['\r', '\n'], "");
-            &joined
-        } else {
-            value
-        };
-        STANDARD.decode(text).map_or_else(|_| self.mark(value.as_bytes()), |bytes| self.mark(&bytes))
+        decoded_base64(value).map_or_else(|| self.mark(value.as_bytes()), |bytes| self.mark(&bytes))
     }
 
     /// The mark of any value of a text.
@@ -86,6 +79,14 @@ impl fmt::Debug for Key {
 pub fn is_mark(text: &str) -> bool {
     text.strip_prefix(PREFIX)
         .is_some_and(|hex| hex.len() == DIGITS && hex.bytes().all(|b| matches!(b, b'0'..=b'9' | b'a'..=b'f')))
+}
+
+/// What a `data` value stands for; line ends in it do not count, as in Go.
+pub(super) fn decoded_base64(value: &str) -> Option<Vec<u8>> {
+    if value.contains(['\r', '\n']) {
+        return STANDARD.decode(value.replace(['\r', '\n'], "")).ok();
+    }
+    STANDARD.decode(value).ok()
 }
 
 // === impl Digest ===

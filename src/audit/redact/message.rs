@@ -13,7 +13,9 @@ const PLAIN: [&str; 6] = [
     "the body of the request was in an unknown format",
     "Timeout: request did not complete within requested timeout",
 ];
-/// RFC 6902's `test` and the optimistic lock.
+/// What the server's own admission says in numbers and names; a webhook's words stand behind `admission webhook`.
+const FORBIDDEN: [&str; 2] = ["exceeded quota: ", "unable to create new content in namespace "];
+/// The optimistic lock.
 const MODIFIED: &str =
     "the object has been modified; please apply your changes to the latest version and try again";
 
@@ -35,7 +37,10 @@ pub(super) fn redacted(text: &str, key: &Key) -> Option<String> {
     }
     let Some((state, why)) = rest.split_once(": ") else { return Some(key.mark(text.as_bytes())) };
     let is_known = match state {
-        " is forbidden" => why.starts_with("User \"") && why.contains(" cannot "),
+        " is forbidden" => {
+            why.starts_with("User \"") && why.contains(" cannot ")
+                || FORBIDDEN.iter().any(|known| why.starts_with(known))
+        }
         "" if fulfilled => why == MODIFIED,
         " is invalid" => false,
         _ => return Some(key.mark(text.as_bytes())),
@@ -71,6 +76,7 @@ mod tests {
             "secrets \"db\" not found",
             "secrets \"db\" already exists",
             "secrets is forbidden: User \"me\" cannot list resource \"secrets\" in API group \"\" in the namespace \"x\"",
+            "secrets \"db\" is forbidden: exceeded quota: q, requested: count/secrets=1, used: count/secrets=5, limited: count/secrets=5",
             "secrets \"db\" is forbidden: User \"me\" cannot get resource \"secrets\" in API group \"\"",
             "Operation cannot be fulfilled on secrets \"db\": the object has been modified; please apply your changes to the latest version and try again",
         ] {

@@ -46,6 +46,7 @@ pub(super) enum Place {
     Directive,
     /// Of a Secret.
     Metadata,
+    Labels,
     Annotations,
     /// Which an applier wrote, or anybody.
     Annotation {
@@ -119,6 +120,7 @@ impl Place {
             Self::Directive => Form::Scalar(SecretData),
             Self::Words | Self::Cells | Self::Managed | Self::Causes => Form::List(SecretData),
             Self::Metadata
+            | Self::Labels
             | Self::Annotations
             | Self::ManagedEntry
             | Self::Fields { .. }
@@ -157,7 +159,10 @@ impl Place {
         let secret = |place: Option<Self>| place.map_or(Fate::Mark(SecretData), Fate::Go);
         match self {
             Self::Object(Mode::Secret) => secret(match word {
-                "kind" | "apiversion" | "type" | "immutable" => Some(Self::Scalar(Mode::Secret)),
+                "kind" | "apiversion" | "type" => Some(Self::Scalar(Mode::Secret)),
+                "immutable" if value.is_none_or(|kind| kind == Kind::Bool) => {
+                    Some(Self::Scalar(Mode::Secret))
+                }
                 "metadata" => Some(Self::Metadata),
                 "data" => Some(Self::Values { base64: true }),
                 "stringdata" => Some(Self::Values { base64: false }),
@@ -198,12 +203,16 @@ impl Place {
                 | "deletiongraceperiodseconds"
                 | "continue"
                 | "remainingitemcount" => Some(Self::Scalar(Mode::Secret)),
-                "labels" | "ownerreferences" | "finalizers" => Some(Self::Any),
+                "labels" => Some(Self::Labels),
+                "ownerreferences" | "finalizers" => Some(Self::Any),
                 _ => directive(key, value),
             }),
+            Self::Labels => Fate::Go(Self::Annotation { applied: false }),
             // An applier's annotation holds the whole object.
             Self::Annotations => Fate::Go(Self::Annotation {
-                applied: ["last-applied", "/applied", "/original"].iter().any(|part| key.contains(part)),
+                applied: ["last-applied", "/applied", "/original"]
+                    .iter()
+                    .any(|part| key.to_ascii_lowercase().contains(part)),
             }),
             Self::ManagedEntry => secret(match word {
                 "manager" | "operation" | "apiversion" | "time" | "fieldstype" | "subresource" => {
@@ -353,6 +362,9 @@ pub(super) fn is_header(word: &str) -> bool {
 
 /// Names that say that the value is a credential; folded, and as well with `-`, `_` or `.` between their words.
 pub(super) fn is_credential(word: &str) -> bool {
+    if !(5..=24).contains(&word.len()) {
+        return false;
+    }
     let mut buffer = [0; Word::LONGEST];
     let mut len = 0;
     for (to, from) in buffer.iter_mut().zip(word.bytes().filter(|b| !matches!(b, b'-' | b'_' | b'.'))) {
@@ -395,6 +407,14 @@ impl Word {
 
     pub(super) fn fold(key: &str) -> Self {
         let mut word = Self { bytes: [0; Self::LONGEST], len: 0 };
+        if key.is_ascii() {
+            if let Some(to) = word.bytes.get_mut(..key.len()) {
+                to.copy_from_slice(key.as_bytes());
+                to.make_ascii_lowercase();
+                word.len = key.len();
+            }
+            return word;
+        }
         for c in key.chars() {
             let c = match c {
                 '\u{17f}' => 's',
@@ -449,8 +469,9 @@ impl Traits {
     pub(super) fn of(tape: &Tape<'_>, at: usize) -> Self {
         let mut traits = 0;
         for (key, value) in tape.members(at) {
-            // The longest that matters is `stringData`, each letter of it escaped.
-            if tape.raw(key).len() > 64 {
+            // From `kind` to `stringData` with a long s; or, each letter of that escaped.
+            let len = tape.raw(key).len();
+            if len < 6 || len > if tape.kind(key) == Kind::Text { 13 } else { 64 } {
                 continue;
             }
             let key = tape.string(key);

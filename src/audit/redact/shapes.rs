@@ -61,60 +61,74 @@ pub(super) fn is_packed(text: &str) -> bool {
 
 /// A manifest of a Secret that is no JSON, or not whole: YAML, several documents, a piece of a text.
 pub(super) fn has_secret(text: &str) -> bool {
-    if text.len() < 16 {
+    if text.len() < 16 || !text.contains(':') {
         return false;
     }
-    let is_named = |word: &str| text.contains(word);
-    if is_named("stringData:") || is_named("stringData\"") || is_named("stringData\\") {
-        return true;
-    }
-    let of_kind = |kind: &str| {
-        text.match_indices(kind).any(|(at, _)| {
-            // A few blanks, quotes, colons and backslashes stand between the key and the value.
-            let before = text.as_bytes().get(at.saturating_sub(24)..at).unwrap_or_default();
-            let end = before
-                .iter()
-                .rposition(|b| !matches!(b, b' ' | b'\t' | b':' | b'"' | b'\'' | b'\\' | b'\n' | b'\r'));
-            end.is_some_and(|end| end + 1 < before.len() && before[..=end].ends_with(b"kind"))
-        })
-    };
-    of_kind("Secret") && is_named("data")
+    has_key(text, "stringData")
+        || text.contains("Secret")
+            && text.contains("data")
+            && text.match_indices("Secret").any(|(at, _)| {
+                // A few blanks, quotes, colons and backslashes stand between the key and the value.
+                let before = text.as_bytes().get(at.saturating_sub(24)..at).unwrap_or_default();
+                let between =
+                    |b: &u8| matches!(b, b' ' | b'\t' | b':' | b'"' | b'\'' | b'\\' | b'\n' | b'\r');
+                let end = before.iter().rposition(|b| !between(b));
+                end.is_some_and(|end| end + 1 < before.len() && before[..=end].ends_with(b"kind"))
+            })
 }
 
 /// A kubeconfig with a credential in it, as text.
 pub(super) fn has_kubeconfig(text: &str) -> bool {
     text.len() >= 16
-        && (text.contains("client-key-data")
+        && text.contains(':')
+        && (has_key(text, "client-key-data")
             || text.contains("kind: Config")
                 && ["token:", "password:", "auth-provider:"].iter().any(|k| text.contains(k)))
 }
 
+/// Whether `key` stands there as a key, in YAML or JSON, be it in quotes itself.
+fn has_key(text: &str, key: &str) -> bool {
+    text.match_indices(key)
+        .any(|(at, _)| matches!(text.as_bytes().get(at + key.len()), Some(b':' | b'"' | b'\'' | b'\\')))
+}
+
+/// Bytes at which something is looked at: rare ones of what each credential must hold.
+const TRIGGERS: [bool; 256] = {
+    let mut table = [false; 256];
+    let mut i = 0;
+    while i < 9 {
+        table[b"JBLZ:. \t+"[i] as usize] = true;
+        i += 1;
+    }
+    table
+};
+
 /// One pass over the text. In order, none overlapping.
 fn find(text: &str, on: Builtins) -> Vec<Found> {
-    let mut found = Vec::new();
+    let mut found: Vec<Found> = Vec::new();
     // Shorter than the shortest.
     if text.len() < 8 {
         return found;
     }
     let b = text.as_bytes();
-    let is_on = |rule| on.has(rule);
-    let (shapes, header) = (is_on(Builtin::CredentialShapes), is_on(Builtin::AuthorizationHeader));
-    let (bootstrap, url) = (is_on(Builtin::BootstrapToken), is_on(Builtin::UrlCredentials));
+    let (shapes, header) = (on.has(Builtin::CredentialShapes), on.has(Builtin::AuthorizationHeader));
+    let (bootstrap, url) = (on.has(Builtin::BootstrapToken), on.has(Builtin::UrlCredentials));
     // Up to here, no such thing begins.
     let (mut no_jwt, mut no_base64) = (0, 0);
     let mut at = 0;
-    while let Some(byte) = b.get(at) {
-        let rest = b.get(at..).unwrap_or_default();
-        let hit = match byte {
-            b'e' if shapes && at >= no_jwt && rest.starts_with(b"eyJ") => {
-                let end = jwt(b, at);
+    while let Some(skip) = b.get(at..).and_then(|rest| rest.iter().position(|b| TRIGGERS[usize::from(*b)])) {
+        at += skip;
+        let (before, rest) = b.split_at(at);
+        let hit = match rest.first() {
+            Some(b'J') if shapes && before.ends_with(b"ey") && at - 2 >= no_jwt => {
+                let start = at - 2;
                 no_jwt = at + run(rest, is_base64url);
-                end.map(|end| (at..end, Builtin::CredentialShapes, None))
+                jwt(b, start).map(|end| (start..end, Builtin::CredentialShapes, None))
             }
-            b'-' if shapes && rest.starts_with(b"-----BEGIN ") => {
-                pem(text, at).map(|end| (at..end, Builtin::CredentialShapes, None))
+            Some(b'B') if shapes && before.ends_with(b"-----") && rest.starts_with(b"BEGIN ") => {
+                pem(text, at - 5).map(|end| (at - 5..end, Builtin::CredentialShapes, None))
             }
-            b'L' | b'Z'
+            Some(b'L' | b'Z')
                 if shapes
                     && at >= no_base64
                     && (rest.starts_with(PEM_BASE64) || rest.starts_with(JWT_BASE64)) =>
@@ -123,22 +137,23 @@ fn find(text: &str, on: Builtins) -> Vec<Found> {
                 packed(b.get(at..no_base64).unwrap_or_default())
                     .map(|(len, decoded)| (at..at + len, Builtin::CredentialShapes, Some(decoded)))
             }
-            b'b' | b'B' if header && (at == 0 || !b[at - 1].is_ascii_alphanumeric()) => {
+            Some(b' ' | b'\t' | b'+') if header => {
                 authorization(b, at).map(|range| (range, Builtin::AuthorizationHeader, None))
             }
-            b':' if url && rest.starts_with(b"://") => {
+            Some(b':') if url && rest.starts_with(b"://") => {
                 userinfo(text, at).map(|range| (range, Builtin::UrlCredentials, None))
             }
-            b'.' if bootstrap => bootstrap_token(b, at).map(|range| (range, Builtin::BootstrapToken, None)),
+            Some(b'.') if bootstrap => {
+                bootstrap_token(b, at).map(|range| (range, Builtin::BootstrapToken, None))
+            }
             _ => None,
         };
-        let Some((range, rule, decoded)) = hit else {
-            at += 1;
-            continue;
-        };
-        at = range.end.max(at + 1);
-        // Only a bootstrap token begins before what it was told by.
-        if found.last().is_none_or(|last: &Found| last.range.end <= range.start) {
+        at += 1;
+        // Some begin before what they are told by.
+        if let Some((range, rule, decoded)) = hit
+            && found.last().is_none_or(|last| last.range.end <= range.start)
+        {
+            at = at.max(range.end);
             found.push(Found { range, rule, decoded });
         }
     }
@@ -213,20 +228,22 @@ fn packed(run: &[u8]) -> Option<(usize, Vec<u8>)> {
     (is_key || is_token).then_some((len, decoded))
 }
 
-/// The credential behind `Bearer` or `Basic`.
+/// The credential behind `Bearer` or `Basic`, whose first blank is at `at`.
 fn authorization(b: &[u8], at: usize) -> Option<Range<usize>> {
-    let is = |word: &[u8]| b.get(at..at + word.len()).is_some_and(|w| w.eq_ignore_ascii_case(word));
-    let (scheme, is_basic) = if is(b"bearer") {
-        (6, false)
-    } else if is(b"basic") {
-        (5, true)
-    } else {
-        return None;
+    let is = |word: &[u8]| {
+        let start = at.checked_sub(word.len());
+        start.is_some_and(|start| {
+            b.get(start..at).is_some_and(|w| w.eq_ignore_ascii_case(word))
+                && !start.checked_sub(1).and_then(|i| b.get(i)).is_some_and(u8::is_ascii_alphanumeric)
+        })
     };
-    let blanks = run(b.get(at + scheme..)?, |b| matches!(b, b' ' | b'\t' | b'+'));
-    let start = at + scheme + blanks;
+    let is_basic = is(b"basic");
+    if !is_basic && !is(b"bearer") {
+        return None;
+    }
+    let start = at + run(b.get(at..)?, |b| matches!(b, b' ' | b'\t' | b'+'));
     let value = b.get(start..)?;
-    if blanks == 0 || value.starts_with(PREFIX.as_bytes()) {
+    if value.starts_with(PREFIX.as_bytes()) {
         return None;
     }
     let len = run(value, |b| is_base64(b) || matches!(b, b'.' | b'~'));

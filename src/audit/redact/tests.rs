@@ -91,6 +91,7 @@ fn secrets_as_they_should_not_be() {
         r#"{"kind":"ConfigMap","binaryData":{"a":"hunter2"}}"#,
         r#"{"kind":["hunter2"]}"#,
         r#"{"kind":{"a":"hunter2"},"type":["hunter2"]}"#,
+        r#"{"immutable":"hunter2"}"#,
         r#"{"metadata":"hunter2"}"#,
         r#"{"metadata":{"data":{"a":"hunter2"}}}"#,
         r#"{"metadata":{"annotations":"hunter2"}}"#,
@@ -110,6 +111,23 @@ fn secrets_as_they_should_not_be() {
     }
     let (body, _) = rules_of(&about, r#"{"data":{"a":12345}}"#);
     assert!(is_mark(body["data"]["a"].as_str().unwrap()));
+}
+
+#[test]
+fn values_that_were_copied_beside_the_data() {
+    check(
+        &about("patch", "secrets", Part::Response),
+        &[
+            (
+                r#"{"data":{"a":"aHVudGVyMg==","b":"dHJ1ZQ=="},"metadata":{"annotations":{"c":"aHVudGVyMg==","d":"hunter2","e":"true"},"labels":{"f":"hunter2"}}}"#,
+                r#"{"data":{"a":"«hunter2»","b":"«true»"},"metadata":{"annotations":{"c":"«hunter2»","d":"«hunter2»","e":"true"},"labels":{"f":"«hunter2»"}}}"#,
+            ),
+            (
+                r#"{"metadata":{"annotations":{"d":"hunter2"}},"items":[{"data":{"a":"aHVudGVyMg=="}}]}"#,
+                r#"{"metadata":{"annotations":{"d":"hunter2"}},"items":[{"data":{"a":"«hunter2»"}}]}"#,
+            ),
+        ],
+    );
 }
 
 #[test]

@@ -40,7 +40,7 @@ pub(super) fn redacted(walk: &Walk<'_>, target: &str) -> Option<String> {
             let word = Word::fold(&plain);
             let word = word.as_str();
             walk.on(Builtin::UrlCredentials)
-                && (is_credential(word) || is_header(word) || word.ends_with("signature"))
+                && (is_credential(word) || is_header(word) || word.ends_with("signature") || word == "sig")
         };
         let plain_value = decoded(given);
         if given.is_empty() || is_mark(&plain_value) {

@@ -5,7 +5,7 @@ mod patch;
 
 use super::{
     About, DEEPEST, MOST_NESTED, Part, Redactor, Unreadable,
-    mark::{Key, is_mark},
+    mark::{Key, decoded_base64, is_mark},
     message,
     place::{Fate, Form, Mode, Place, Traits, Word},
     rule::{Builtin, Builtins},
@@ -15,6 +15,7 @@ use super::{
 use crate::status::push_json_str;
 use std::{
     cell::{Cell, RefCell},
+    collections::HashSet,
     ops::Range,
 };
 
@@ -34,6 +35,9 @@ pub(super) struct Walk<'r> {
 /// How far a path of an added rule has come: rule, path, step.
 type State = (usize, usize, usize);
 
+/// Bytes of a Secret's value that is looked for in its labels and annotations; shorter ones (`true`, `dev`) are found there by chance.
+const SHORTEST_COPY: usize = 6;
+
 /// One text.
 struct Pass<'w, 'r, 't> {
     walk: &'w Walk<'r>,
@@ -46,6 +50,8 @@ struct Pass<'w, 'r, 't> {
     states: Vec<State>,
     /// Of the Table that is walked through: which columns may stay.
     columns: Vec<Column>,
+    /// Of the Secret that is walked through: its values, as they are and without their base64.
+    values: HashSet<Vec<u8>>,
 }
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -98,8 +104,13 @@ impl<'r> Walk<'r> {
 
     /// Whether what a Status says may quote something that is marked in objects.
     pub(super) fn is_guarded(&self) -> bool {
-        self.mode() != Mode::Plain
-            || self.active.iter().any(|i| self.redactor.rules.get(*i).is_some_and(|r| !r.paths.is_empty()))
+        self.mode() != Mode::Plain || self.guard().is_some()
+    }
+
+    /// An added rule that marks values of such objects.
+    fn guard(&self) -> Option<usize> {
+        let has_paths = |i: &usize| self.redactor.rules.get(*i).is_some_and(|r| !r.paths.is_empty());
+        self.active.iter().copied().find(has_paths)
     }
 
     /// A body; None when nothing in it has to go.
@@ -115,8 +126,15 @@ impl<'r> Walk<'r> {
     ) -> Result<Option<String>, Unreadable> {
         let tape = Tape::read(text, DEEPEST, &self.left)?;
         let place = root(&tape);
-        let (edits, states, columns) = (Vec::new(), Vec::new(), Vec::new());
-        let mut pass = Pass { walk: self, tape: &tape, nesting, edits, states, columns };
+        let mut pass = Pass {
+            walk: self,
+            tape: &tape,
+            nesting,
+            edits: Vec::new(),
+            states: Vec::new(),
+            columns: Vec::new(),
+            values: HashSet::new(),
+        };
         pass.visit(0, place, 0..0);
         if pass.edits.is_empty() {
             return Ok(None);
@@ -158,7 +176,8 @@ impl<'r> Walk<'r> {
             self.act(rule);
             Some(self.redactor.key.mark(text.as_bytes()))
         };
-        if text.trim_start().starts_with(['{', '[']) {
+        let blank = text.bytes().take_while(|b| matches!(b, b' ' | b'\t' | b'\r' | b'\n')).count();
+        if matches!(text.as_bytes().get(blank), Some(b'{' | b'[')) {
             let mode = if matches!(place, Place::Annotation { .. }) { Mode::Secret } else { Mode::Plain };
             let root = |tape: &Tape<'_>| match tape.kind(0) {
                 Kind::Array => Place::Items(mode),
@@ -195,7 +214,10 @@ impl<'r> Walk<'r> {
     pub(super) fn message(&self, text: &str) -> Option<String> {
         match message::redacted(text, &self.redactor.key) {
             Some(new) => {
-                self.act(if self.mode() == Mode::Plain { Builtin::SecretData } else { self.mode().rule() });
+                match (self.mode(), self.guard()) {
+                    (Mode::Plain, Some(rule)) => self.act_added(rule),
+                    (mode, _) => self.act(mode.rule()),
+                }
                 Some(new)
             }
             None => self.text(text, Place::Any, 0),
@@ -259,8 +281,11 @@ impl Pass<'_, '_, '_> {
             Place::Object(_) | Place::Status | Place::Options => self.begin(at, states),
             _ => states,
         };
-        if place == Place::Object(Mode::Secret) && traits.is(Traits::TABLE) {
-            self.columns = self.columns(at);
+        if place == Place::Object(Mode::Secret) {
+            self.values = self.values(at);
+            if traits.is(Traits::TABLE) {
+                self.columns = self.columns(at);
+            }
         }
         for (key, value) in tape.members(at) {
             let name = tape.string(key);
@@ -343,11 +368,37 @@ impl Pass<'_, '_, '_> {
         }
     }
 
+    /// A Secret's values, if it has labels or annotations: a patch can copy them there.
+    fn values(&self, at: usize) -> HashSet<Vec<u8>> {
+        let tape = self.tape;
+        let mut values = HashSet::new();
+        let is_labelled = tape
+            .get(at, "metadata")
+            .any(|m| tape.get(m, "annotations").chain(tape.get(m, "labels")).any(|map| !tape.is_empty(map)));
+        if !is_labelled {
+            return values;
+        }
+        for (key, map) in tape.members(at) {
+            let key = tape.string(key);
+            if !matches!(Word::fold(&key).as_str(), "data" | "stringdata") {
+                continue;
+            }
+            for (_, value) in tape.members(map).filter(|(_, value)| tape.is_text(*value)) {
+                let text = tape.string(value);
+                values.extend(decoded_base64(&text).filter(|bytes| bytes.len() >= SHORTEST_COPY));
+                values.extend((text.len() >= SHORTEST_COPY).then(|| text.into_owned().into_bytes()));
+            }
+        }
+        values
+    }
+
     // --- Tables ---
 
     fn columns(&self, table: usize) -> Vec<Column> {
-        let definitions = self.tape.get(table, "columnDefinitions").flat_map(|d| self.tape.elements(d));
-        definitions
+        let mut definitions = self.tape.get(table, "columnDefinitions");
+        let (Some(one), None) = (definitions.next(), definitions.next()) else { return Vec::new() };
+        self.tape
+            .elements(one)
             .map(|column| {
                 let mut names = self.tape.get(column, "name");
                 let name = names.next().map(|n| self.tape.string(n)).unwrap_or_default();
@@ -416,6 +467,12 @@ impl Pass<'_, '_, '_> {
         let is_directive = || matches!(self.tape.raw(at), "\"merge\"" | "\"replace\"" | "\"delete\"");
         if place == Place::Directive && !is_directive() {
             return self.mark(at, Builtin::SecretData);
+        }
+        if matches!(place, Place::Annotation { .. })
+            && !self.values.is_empty()
+            && self.values.contains(self.tape.string(at).as_bytes())
+        {
+            return self.mark_base64(at, Builtin::SecretData);
         }
         if let Some(new) = self.walk.text(&self.tape.string(at), place, self.nesting) {
             self.replace(at, &new);
