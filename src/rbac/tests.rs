@@ -921,6 +921,11 @@ proptest! {
             let thing = Object::Resource { group, version: "", resource: what, subresource: sub, namespace, name };
             for asked in [Attributes { verb, object: thing }, path(verb, at)] {
                 let found = rules.who_can(asked);
+                // A few of the same.
+                let others = rules.others(asked, 3);
+                prop_assert!(others.few.iter().all(|grounds| found.contains(grounds)));
+                prop_assert_eq!(others.few.len(), found.len().min(3));
+                prop_assert_eq!(others.more, found.len() > 3);
                 for grounds in &found {
                     let rule = rules.rule(grounds).unwrap();
                     prop_assert!(rule.allows(asked), "{grounds}");
@@ -1094,6 +1099,78 @@ fn a_caller_s_rules_are_listed() {
     assert_eq!(listed("owner", &[], "ns1"), [rule("*|*|*")]);
     assert_eq!(listed("owner", &[], "ns2"), []);
     assert_eq!(listed("ghost", &[], "x"), []);
+}
+
+/// What files are not read with, and a server does not take, is still compared as it stands.
+#[test]
+fn an_account_of_an_odd_name_is_a_text_like_any_other() {
+    let name = RoleName { namespace: None, name: "r".into() };
+    let role = Role {
+        name: name.clone(),
+        labels: BTreeMap::new(),
+        rules: vec![Arc::new(resources(&["pods"]))],
+        aggregation: None,
+        place: place(),
+    };
+    let bind = |namespace: Option<&str>, role: RoleName, subject: Subject| Binding {
+        name: Arc::new(BindingName { namespace: namespace.map(Arc::from), name: "b".into(), role }),
+        subjects: vec![subject],
+        place: place(),
+    };
+    let account = |namespace: &str, name: &str| Subject::ServiceAccount {
+        namespace: namespace.to_owned(),
+        name: name.to_owned(),
+    };
+    let pod = resource("get", "ns", "pods", "p");
+    let rules = Rules::as_written([&role], [&bind(Some("ns"), name.clone(), account("ns", "a:b"))]);
+    allow!(rules, "system:serviceaccount:ns:a:b", [], pod);
+    deny!(rules, "system:serviceaccount:ns:a", [], pod);
+    // Without a namespace, in a ClusterRoleBinding: nobody's name.
+    let rules = Rules::as_written([&role], [&bind(None, name, account("", "a"))]);
+    deny!(rules, "system:serviceaccount:ns:a", [], pod);
+    deny!(rules, "a", [], pod);
+    // A Role without a namespace is none.
+    let nowhere = RoleName { namespace: Some("".into()), name: "r".into() };
+    let rules = Rules::as_written([&role], [&bind(None, nowhere, Subject::User("u".into()))]);
+    deny!(rules, "u", [], pod);
+}
+
+/// A file may not hold two; a program that builds objects might.
+#[test]
+fn of_roles_with_one_name_the_last_counts() {
+    let cluster = |name: &str, part: &str, rest: Rule, sum: bool| Role {
+        name: RoleName { namespace: None, name: name.into() },
+        labels: BTreeMap::from([("part".to_owned(), part.to_owned())]),
+        rules: vec![Arc::new(rest)],
+        aggregation: sum.then(|| {
+            vec![Selector { requirements: vec![Requirement::In("part".to_owned(), vec!["yes".to_owned()])] }]
+        }),
+        place: place(),
+    };
+    let bind = |user: &str, role: &str| Binding {
+        name: Arc::new(BindingName {
+            namespace: None,
+            name: user.into(),
+            role: RoleName { namespace: None, name: role.into() },
+        }),
+        subjects: vec![Subject::User(user.to_owned())],
+        place: place(),
+    };
+    let rules = Rules::new(Objects {
+        roles: vec![
+            cluster("r", "yes", resources(&["pods"]), false),
+            cluster("q", "yes", resources(&["nodes"]), false),
+            cluster("sum", "no", Rule::default(), true),
+            cluster("r", "yes", resources(&["secrets"]), false),
+            cluster("q", "no", resources(&["nodes"]), false),
+        ],
+        bindings: vec![bind("u", "r"), bind("v", "sum")],
+    });
+    for user in ["u", "v"] {
+        allow!(rules, user, [], resource("get", "n", "secrets", "x"));
+        deny!(rules, user, [], resource("get", "n", "pods", "x"));
+        deny!(rules, user, [], resource("get", "n", "nodes", "x"));
+    }
 }
 
 #[test]
