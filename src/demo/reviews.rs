@@ -89,7 +89,8 @@ impl Known<'_> {
             resource("name"),
         );
         let path = spec("nonResourceAttributes/path");
-        let (verb, object) = if review.pointer("/spec/resourceAttributes").is_some() {
+        let there = |field: &str| review.pointer(field).is_some_and(|value| !value.is_null());
+        let (verb, object) = if there("/spec/resourceAttributes") {
             let object = Object::Resource {
                 group: &group,
                 version: &version,
@@ -99,7 +100,7 @@ impl Known<'_> {
                 name: &name,
             };
             (resource("verb"), object)
-        } else if review.pointer("/spec/nonResourceAttributes").is_some() {
+        } else if there("/spec/nonResourceAttributes") {
             (spec("nonResourceAttributes/verb"), Object::Path(&path))
         } else {
             let text = "exactly one of nonResourceAttributes or resourceAttributes must be specified";

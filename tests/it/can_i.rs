@@ -56,18 +56,18 @@ paths up get /x*
 const POLICY: &str = "apiVersion: audit.k8s.io/v1\nkind: Policy\nrules: [{level: RequestResponse}]\n";
 
 /// A gate before somebody with other rules.
-struct Place {
-    addr: SocketAddr,
-    world: World,
+pub(crate) struct Place {
+    pub(crate) addr: SocketAddr,
+    pub(crate) world: World,
     folder: Folder,
     record: Record,
     _gate: Gate,
     demo: Option<ApiServer>,
-    _real: Option<Real>,
+    pub(crate) real: Option<Real>,
 }
 
 impl Place {
-    async fn before_the_demo() -> Self {
+    pub(crate) async fn before_the_demo() -> Self {
         let world = World::new(&[GATE]).ruled_by(UPSTREAM);
         let tls = apiserver::tls(&world.ca.server(&["127.0.0.1"]).unwrap(), &world.ca).unwrap();
         let mut options = apiserver::Options::new(tls).unwrap();
@@ -80,7 +80,7 @@ impl Place {
         Self::before(demo.addr(), world, Some(demo), None).await
     }
 
-    async fn before_a_real_one(assets: &Path) -> Self {
+    pub(crate) async fn before_a_real_one(assets: &Path) -> Self {
         let world = World::new(&[GATE]).ruled_by(UPSTREAM);
         let real = Real::start(assets, &world, POLICY).await;
         Self::before(real.addr, world, None, Some(real)).await
@@ -91,7 +91,7 @@ impl Place {
         let folder = Folder::new("can-i");
         let gate = scene::start(&folder, &world, addr, Options::default()).await;
         let record = Record::at(folder.0.join("audit"));
-        Self { addr: gate.address(), world, folder, record, _gate: gate, demo, _real: real }
+        Self { addr: gate.address(), world, folder, record, _gate: gate, demo, real }
     }
 
     async fn kubectl(&self, kubectl: &Path, user: &str, args: &str) -> Ran {

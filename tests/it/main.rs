@@ -40,6 +40,8 @@ mod kubectl;
 #[cfg(feature = "demo")]
 mod limits;
 #[cfg(feature = "demo")]
+mod odd_reviews;
+#[cfg(feature = "demo")]
 mod plane;
 mod raw;
 #[cfg(feature = "demo")]
