@@ -22,7 +22,7 @@ use std::{
 };
 
 /// Nothing is recorded.
-const POLICY: &str = "{apiVersion: audit.k8s.io/v1, kind: Policy, rules: [{level: None}]}";
+const POLICY: &str = "apiVersion: audit.k8s.io/v1\nkind: Policy\nrules: [{level: None}]\n";
 
 /// For a right to count.
 const PATIENCE: Duration = Duration::from_secs(20);
