@@ -124,6 +124,9 @@ pub struct Denied {
     pub nearest: String,
     /// Roles that bindings of the user refer to and that do not exist.
     pub missing: String,
+    /// A few who may instead, and by which roles, in one sentence.
+    #[serde(default, skip_serializing_if = "String::is_empty")]
+    pub others: String,
     /// Why rules that should have been asked are not known.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub unknown: Option<String>,
@@ -283,7 +286,9 @@ impl Authz {
             let near = rules.near_misses(user.name(), user.groups(), question);
             near.into_iter().map(move |near| (source, near))
         });
-        let near = near.map(|(source, near)| {
+        let mut near: Vec<_> = near.collect();
+        near.sort_by_key(|(_, near)| near.distance);
+        let near = near.into_iter().map(|(source, near)| {
             let (binding, role) = named(&near.binding);
             Near { binding, role, text: near.text, source: self.told(source) }
         });
@@ -292,6 +297,7 @@ impl Authz {
             near_misses: near.collect(),
             nearest: denial.nearest,
             missing: denial.missing,
+            others: denial.others,
             unknown: denial.unknown.map(|why| why.to_string()),
         }
     }

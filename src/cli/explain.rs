@@ -103,6 +103,7 @@ fn reasons(verdict: &Verdict, verb: &str, text: &mut String) {
         line(&denied.nearest);
     }
     line(&denied.missing);
+    line(&denied.others);
     line(denied.unknown.as_deref().unwrap_or_default());
 }
 

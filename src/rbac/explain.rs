@@ -28,6 +28,8 @@ pub struct NearMiss {
     pub binding: Arc<BindingName>,
     /// The sentence that [`Rules::nearest`] would say of it.
     pub text: String,
+    /// From 0, the nearest.
+    pub distance: u8,
 }
 
 /// What came nearest to allowing something; [`Near::nearer`] says of two which that is.
@@ -125,7 +127,8 @@ impl Rules {
             let text = cut(self.sentence(grant, &short, asked));
             // A caller may be named twice by one binding.
             if told.len() < TOLD && told.iter().all(|known| known.text != text) {
-                told.push(NearMiss { binding: Arc::clone(binding), text });
+                let distance = short.distance();
+                told.push(NearMiss { binding: Arc::clone(binding), text, distance });
             }
         }
         told

@@ -211,6 +211,11 @@ fn what_the_gate_may_do_besides_is_there_to_be_uncommented() {
             {"apiGroups": [""], "resources": ["users", "groups", "serviceaccounts"], "verbs": ["impersonate"]},
             {"apiGroups": ["authentication.k8s.io"], "resources": resources, "verbs": ["impersonate"]},
             {"apiGroups": ["authentication.k8s.io"], "resources": ["tokenreviews"], "verbs": ["create"]},
+            {
+                "apiGroups": ["rbac.authorization.k8s.io"],
+                "resources": ["roles", "clusterroles", "rolebindings", "clusterrolebindings"],
+                "verbs": ["get", "list", "watch"],
+            },
             {"nonResourceURLs": ["/.well-known/openid-configuration", "/openid/v1/jwks"], "verbs": ["get"]},
         ])
     );

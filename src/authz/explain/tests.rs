@@ -107,7 +107,13 @@ fn what_came_near_is_told() {
             "text": "ClusterRole reader, bound by RoleBinding shop/readers, allows get, list on pods; not delete",
         }])
     );
-    assert_eq!((&told["missing"], &told["unknown"]), (&"".into(), &Value::Null));
+    assert_eq!(
+        (&told["missing"], &told["unknown"], &told["others"]),
+        (&"".into(), &Value::Null, &Value::Null)
+    );
+    let told =
+        explained(&authz(&[READERS, "shop/editors editor Group editors: delete pods"]), pods("delete"));
+    assert_eq!(told["others"], "ClusterRole editor allows it to Group editors (RoleBinding shop/editors)");
     let nothing = explained(&authz(&[]), pods("delete"));
     assert_eq!(nothing["nearest"], "no binding names this user or its groups");
 }
@@ -144,6 +150,10 @@ fn each_source_is_named_where_there_are_two() {
     assert_eq!(sources, BTreeSet::from(["cluster", "files"]), "{near}");
     let told = who(&both, json!({"verb": "watch", "resource": "pods", "namespace": "shop"}));
     assert_eq!(told["may"][0]["source"], "cluster");
+    // The nearest first, wherever it is from: bound elsewhere is nearer than another verb.
+    let live = Live::Known(Arc::new(rules(&["lab/editors editor User alice: delete pods"])));
+    let near = explained(&authz(&[READERS]).with_cluster(live), pods("delete"))["nearMisses"].clone();
+    assert_eq!((&near[0]["source"], &near[1]["source"]), (&"cluster".into(), &"files".into()), "{near}");
 }
 
 #[test]
