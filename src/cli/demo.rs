@@ -9,7 +9,10 @@ use crate::{
         site::{self, RULES_OF_CLUSTER, RULES_OF_FILES, Setup, Site, TOKEN_HOURS},
     },
     server,
-    telemetry::log::{self, Filter, Format},
+    telemetry::{
+        health::Question,
+        log::{self, Filter, Format},
+    },
 };
 use anyhow::{Context as _, anyhow};
 use std::{
@@ -19,6 +22,7 @@ use std::{
     net::{Ipv4Addr, SocketAddr, TcpListener},
     path::{Path, PathBuf},
     process::ExitCode,
+    time::Duration,
 };
 
 /// Try gatelog on a cluster of its own
@@ -105,6 +109,13 @@ async fn demo(args: &Args, site: &Site) -> Outcome {
     gate.check_account();
     site.write_kubeconfigs(gate.address(), provider).map_err(anyhow::Error::new)?;
     let program = env::args_os().next().map_or_else(|| "gatelog".into(), PathBuf::from);
+    // The cluster's rules are listed within moments.
+    let ready = async {
+        while gate.health().answer(Question::Ready, "").code != 200 {
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    };
+    let _ = tokio::time::timeout(Duration::from_secs(5), ready).await;
     print(&welcome(&program, site, gate.address(), gate.admin(), cluster.addr(), provider))?;
     stop.await;
     print(&format!("\nStopping. The record stays in {}\n", site.record().display()))?;

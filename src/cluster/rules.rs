@@ -8,6 +8,8 @@ mod fresh;
 mod metrics;
 mod raw;
 mod store;
+#[cfg(test)]
+mod tests;
 mod transport;
 mod watching;
 
@@ -116,8 +118,11 @@ struct Watches {
     fresh: [Arc<Fresh>; 4],
     noticed: Arc<Notify>,
     heard: mpsc::Receiver<(Kind, Heard)>,
+    /// So that hearing does not end.
+    _to: mpsc::Sender<(Kind, Heard)>,
     /// Ends them when it is dropped.
-    _tasks: JoinSet<()>,
+    tasks: JoinSet<()>,
+    started: Instant,
 }
 
 impl Watches {
@@ -131,7 +136,12 @@ impl Watches {
             let (client, endpoint, fresh) = (client.clone(), endpoint.clone(), fresh.clone());
             tasks.spawn(Watching { kind, client, endpoint, fresh, to: to.clone() }.run());
         }
-        Self { endpoint, fresh, noticed, heard, _tasks: tasks }
+        Self { endpoint, fresh, noticed, heard, _to: to, tasks, started: Instant::now() }
+    }
+
+    /// Whether one of them has ended, which none does by itself.
+    fn died(&mut self, now: Instant) -> bool {
+        now.saturating_duration_since(self.started) > GRACE && self.tasks.try_join_next().is_some()
     }
 
     /// Since when the first of them has been lost.
@@ -161,12 +171,18 @@ impl Follower {
 
     /// Starts anew when the upstream is another. The rules stay until those of the new one are whole.
     fn moved(&mut self, endpoint: Arc<Endpoint>) {
-        if Arc::ptr_eq(&self.watches.endpoint, &endpoint) {
+        let now = Instant::now();
+        let same = Arc::ptr_eq(&self.watches.endpoint, &endpoint);
+        if same && !self.watches.died(now) {
             return;
         }
-        let now = Instant::now();
         let since = self.watches.lost(now).unwrap_or(now);
-        tracing::info!(upstream = %endpoint.authority(), "following the rules of another upstream");
+        match same {
+            true => tracing::error!("a watch of the cluster's rules has failed, all of them start anew"),
+            false => {
+                tracing::info!(upstream = %endpoint.authority(), "following the rules of another upstream")
+            }
+        }
         self.watches = Watches::start(endpoint, since);
         self.store = Store::default();
         self.problems = [const { None }; 4];

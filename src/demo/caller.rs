@@ -6,10 +6,13 @@ use super::{
     apiserver::Server,
     kinds,
     route::Asked,
-    store::{State, Store},
+    store::{Key, Store},
 };
 use crate::{
-    rbac::{self, Decision, Rules},
+    rbac::{
+        self, Decision, Rules,
+        live::{self, Kind, Object as Read},
+    },
     request::{Attributes, Object},
 };
 use http::HeaderMap;
@@ -17,7 +20,7 @@ use jiff::Timestamp;
 use rustls::pki_types::CertificateDer;
 use serde_json::Value;
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, HashMap},
     sync::{Arc, Mutex, PoisonError},
 };
 
@@ -246,35 +249,52 @@ pub(super) fn attributes<'a>(asked: &'a Asked, name: &'a str) -> Attributes<'a> 
 
 /// The rules that the store's RBAC objects make; made anew when those change.
 #[derive(Debug, Default)]
-pub(super) struct RuleCache(Mutex<(u64, Arc<Rules>)>);
+pub(super) struct RuleCache(Mutex<Made>);
 
-/// The four kinds that make the rules.
-const RBAC_KINDS: &[&str] = &["clusterroles", "clusterrolebindings", "roles", "rolebindings"];
+#[derive(Debug, Default)]
+struct Made {
+    version: u64,
+    rules: Arc<Rules>,
+    /// What was read of which object, so that only others are read again. None: it grants nothing.
+    read: HashMap<(Kind, Key), (Arc<Value>, Option<Read>)>,
+}
 
 impl RuleCache {
     /// The rules of now.
     pub(super) fn get(&self, store: &Store) -> Arc<Rules> {
-        let (version, text) = store.read(|state| {
-            let version = rbac_tables().filter_map(|at| state.latest(at)).max().unwrap_or_default();
-            let known = self.0.lock().unwrap_or_else(PoisonError::into_inner).0;
-            (version, (version != known).then(|| manifest(state)))
+        let mut made = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let (version, objects) = store.read(|state| {
+            let version = tables().filter_map(|(_, at)| state.latest(at)).max().unwrap_or_default();
+            let all = || {
+                let of = |(kind, at)| state.objects(at).map(move |(key, o)| ((kind, key.clone()), o.clone()));
+                tables().flat_map(of).collect::<Vec<_>>()
+            };
+            (version, (version != made.version).then(all))
         });
-        let mut cached = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if let Some(text) = text {
-            let (mut objects, mut problems) = (rbac::Objects::default(), Vec::new());
-            // What the store took but the rules do not understand grants nothing.
-            rbac::read("store", &text, &mut objects, &mut problems);
-            *cached = (version, Arc::new(Rules::new(objects)));
+        if let Some(objects) = objects {
+            let mut before = std::mem::take(&mut made.read);
+            let read = objects.into_iter().map(|(key, object)| {
+                let same = before.remove(&key).filter(|(before, _)| Arc::ptr_eq(before, &object));
+                let read = same.map_or_else(|| read(key.0, &object), |(_, read)| read);
+                (key, (object, read))
+            });
+            made.read = read.collect();
+            let held = || made.read.values().filter_map(|(_, read)| read.as_ref());
+            let roles = held().filter_map(|read| if let Read::Role(role) = read { Some(role) } else { None });
+            let bindings =
+                held().filter_map(|r| if let Read::Binding(binding) = r { Some(binding) } else { None });
+            made.rules = Arc::new(Rules::as_written(roles, bindings));
+            made.version = version;
         }
-        cached.1.clone()
+        made.rules.clone()
     }
 }
 
-fn rbac_tables() -> impl Iterator<Item = usize> {
-    RBAC_KINDS.iter().filter_map(|plural| kinds::by_plural(rbac::GROUP, plural))
+fn read(kind: Kind, object: &Value) -> Option<Read> {
+    let key = live::key(kind, object)?;
+    Some(live::read(kind, &key, object).ok()?.object)
 }
 
-fn manifest(state: &State) -> String {
-    let objects = rbac_tables().flat_map(|at| state.objects(at).map(|(_, o)| o.to_string()));
-    objects.collect::<Vec<_>>().join("\n---\n")
+fn tables() -> impl Iterator<Item = (Kind, usize)> {
+    Kind::ALL.into_iter().filter_map(|kind| Some((kind, kinds::by_plural(rbac::GROUP, kind.plural())?)))
 }

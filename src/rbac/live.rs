@@ -211,3 +211,183 @@ fn texts(map: &Map<String, Value>, key: &str) -> Result<Vec<String>, String> {
     let text = |value: &Value| value.as_str().map(str::to_owned);
     list.iter().map(text).collect::<Option<_>>().ok_or_else(|| format!("{key}: holds what is no string"))
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::{
+        rbac::{Decision, Rules},
+        request::{Attributes, Object as Asked},
+    };
+    use serde_json::json;
+
+    fn held(kind: Kind, object: &Value) -> Result<Held, String> {
+        read(kind, &key(kind, object).unwrap(), object)
+    }
+
+    /// Objects as the server would list them; what is left out goes to the second.
+    fn rules(objects: &[(Kind, Value)]) -> (Rules, Vec<String>) {
+        let (mut roles, mut bindings, mut odd) = (Vec::new(), Vec::new(), Vec::new());
+        for (kind, object) in objects {
+            match held(*kind, object) {
+                Ok(Held { object: Object::Role(role), left_out }) => {
+                    roles.push(role);
+                    odd.extend(left_out);
+                }
+                Ok(Held { object: Object::Binding(binding), left_out }) => {
+                    bindings.push(binding);
+                    odd.extend(left_out);
+                }
+                Err(why) => odd.push(why),
+            }
+        }
+        (Rules::as_written(&roles, &bindings), odd)
+    }
+
+    fn gets_pods(rules: &Rules, user: &str, groups: &[String]) -> bool {
+        let object = Asked::Resource {
+            group: "",
+            version: "v1",
+            resource: "pods",
+            subresource: "",
+            namespace: "dev",
+            name: "x",
+        };
+        rules.decide(user, groups, Attributes { verb: "get", object }) != Decision::Deny
+    }
+
+    fn role(rules: Value) -> (Kind, Value) {
+        (Kind::ClusterRole, json!({"metadata": {"name": "r"}, "rules": rules}))
+    }
+
+    fn whole_role() -> (Kind, Value) {
+        role(json!([{"verbs": ["get"], "apiGroups": [""], "resources": ["pods"]}]))
+    }
+
+    fn binding(subjects: Value) -> (Kind, Value) {
+        let role = json!({"kind": "ClusterRole", "name": "r"});
+        (
+            Kind::RoleBinding,
+            json!({"metadata": {"name": "b", "namespace": "dev"}, "roleRef": role, "subjects": subjects}),
+        )
+    }
+
+    #[test]
+    fn rules_match_as_they_stand() {
+        let u = json!([{"kind": "User", "name": "u"}]);
+        #[rustfmt::skip]
+        let rows = [
+            (json!([{"verbs": ["get"], "apiGroups": [""], "resources": ["pods"]}]), true, ""),
+            (json!([{"verbs": ["get"], "apiGroups": [""], "resources": ["pods"], "resourceNames": null}]), true, ""),
+            (json!([{"verbs": ["get"], "apiGroups": [""], "resources": ["pods"], "resourceNames": ["y"]}]), false, ""),
+            (json!([{"verbs": [], "apiGroups": [""], "resources": ["pods"]}]), false, ""),
+            (json!([{"verbs": ["get"], "apiGroups": [], "resources": ["pods"]}]), false, ""),
+            (json!([{"verbs": ["get"], "resources": ["pods"]}]), false, ""),
+            (json!([{"verbs": ["*"], "apiGroups": ["*"], "resources": []}]), false, ""),
+            (json!([{"verbs": ["*"], "nonResourceURLs": ["*"]}]), false, ""),
+            (json!([{"verbs": ["get"], "apiGroups": [""], "resources": ["pods"], "nonResourceURLs": ["/x"]}]), true, ""),
+            (json!([]), false, ""),
+            (Value::Null, false, ""),
+            (json!([{}]), false, ""),
+            (json!([{"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"], "when": "never"}]), false, r#"rules[0]: field "when" is not known"#),
+            (json!(["x", {"verbs": ["get"], "apiGroups": [""], "resources": ["pods"]}]), true, "rules[0]: is not an object"),
+            (json!([{"verbs": "get", "apiGroups": [""], "resources": ["pods"]}]), false, "rules[0]: verbs: is not a list"),
+            (json!([{"verbs": ["get", 1], "apiGroups": [""], "resources": ["pods"]}]), false, "rules[0]: verbs: holds what is no string"),
+            (json!({"verbs": ["get"]}), false, "rules: is not a list"),
+        ];
+        for (listed, allowed, odd) in rows {
+            let (rules, left_out) = rules(&[role(listed.clone()), binding(u.clone())]);
+            assert_eq!(gets_pods(&rules, "u", &[]), allowed, "{listed}");
+            assert_eq!(left_out.join(""), odd, "{listed}");
+        }
+    }
+
+    #[test]
+    fn subjects_are_whom_they_name() {
+        let account = "system:serviceaccount:dev:app";
+        #[rustfmt::skip]
+        let rows = [
+            (json!({"kind": "User", "name": "u"}), "u", true, ""),
+            (json!({"kind": "User", "name": "u", "apiGroup": "example.com", "namespace": "x"}), "u", true, ""),
+            (json!({"kind": "User", "name": "*"}), "u", false, ""),
+            (json!({"kind": "User", "name": account}), account, true, ""),
+            (json!({"kind": "Group", "name": "g"}), "u", true, ""),
+            (json!({"kind": "Group", "name": "u"}), "u", false, ""),
+            (json!({"kind": "ServiceAccount", "name": "app"}), account, true, ""),
+            (json!({"kind": "ServiceAccount", "name": "app", "namespace": "dev", "apiGroup": "x"}), account, true, ""),
+            (json!({"kind": "ServiceAccount", "name": "app", "namespace": "prod"}), account, false, ""),
+            (json!({"kind": "user", "name": "u"}), "u", false, r#"subjects[0]: kind "user" is nobody's"#),
+            (json!({"name": "u"}), "u", false, r#"subjects[0]: kind "" is nobody's"#),
+            (json!({"kind": "User", "name": ""}), "", false, "subjects[0]: has no name"),
+            (json!({"kind": "User", "name": "u", "except": ["sundays"]}), "u", false, r#"subjects[0]: field "except" is not known"#),
+            (json!({"kind": "User", "name": ["u"]}), "u", false, "subjects[0]: name: is not a string"),
+            (json!("u"), "u", false, "subjects[0]: is not an object"),
+        ];
+        for (subject, user, allowed, odd) in rows {
+            let (rules, left_out) = rules(&[whole_role(), binding(json!([subject]))]);
+            assert_eq!(gets_pods(&rules, user, &["g".to_owned()]), allowed, "{subject}");
+            assert_eq!(left_out.join(""), odd, "{subject}");
+        }
+    }
+
+    #[test]
+    fn a_role_is_referred_to_by_kind_and_name_alone() {
+        let kinds = [Kind::RoleBinding, Kind::ClusterRoleBinding];
+        let subjects = json!([{"kind": "User", "name": "u"}, {"kind": "ServiceAccount", "name": "app"}]);
+        let dev = (
+            Kind::Role,
+            json!({"metadata": {"name": "own", "namespace": "dev"},
+            "rules": [{"verbs": ["get"], "apiGroups": [""], "resources": ["pods"]}]}),
+        );
+        let mut nowhere = dev.clone();
+        nowhere.1["metadata"]["namespace"] = "".into();
+        assert_eq!(key(nowhere.0, &nowhere.1), None, "no server holds it");
+        #[rustfmt::skip]
+        let rows = [
+            (json!({"kind": "ClusterRole", "name": "r"}), [true, true], ""),
+            (json!({"kind": "ClusterRole", "name": "r", "apiGroup": "example.com"}), [true, true], ""),
+            (json!({"kind": "Role", "name": "own"}), [true, false], ""),
+            (json!({"kind": "Role", "name": "r"}), [false, false], ""),
+            (json!({"kind": "clusterrole", "name": "r"}), [false, false], r#"roleRef: kind "clusterrole" is not supported"#),
+            (json!({"kind": "ClusterRole", "name": "r", "namespace": "dev"}), [false, false], r#"roleRef: field "namespace" is not known"#),
+            (json!({"kind": "ClusterRole", "name": 1}), [false, false], "roleRef: name: is not a string"),
+            (Value::Null, [false, false], "roleRef: is not an object"),
+        ];
+        for (reference, allowed, odd) in rows {
+            for (kind, allowed) in kinds.into_iter().zip(allowed) {
+                let metadata = json!({"name": "b", "namespace": if kind.namespaced() { "dev" } else { "" }});
+                let object = json!({"metadata": metadata, "roleRef": reference, "subjects": subjects});
+                let (rules, left_out) = rules(&[whole_role(), dev.clone(), (kind, object)]);
+                assert_eq!(gets_pods(&rules, "u", &[]), allowed, "{kind:?} {reference}");
+                let accounts = gets_pods(&rules, "system:serviceaccount:dev:app", &[]);
+                assert_eq!(accounts, allowed && kind.namespaced(), "{kind:?} {reference}");
+                let nobody = "subjects[1]: a ServiceAccount without a namespace is nobody";
+                let odd = if odd.is_empty() && !kind.namespaced() { nobody } else { odd };
+                assert_eq!(left_out.join(""), odd, "{kind:?} {reference}");
+            }
+        }
+    }
+
+    #[test]
+    fn aggregation_is_the_servers_business() {
+        let mut role = whole_role();
+        role.1["aggregationRule"] =
+            json!({"clusterRoleSelectors": [{"matchLabels": {"no": "where"}}], "new": 1});
+        let (rules, odd) = rules(&[role, binding(json!([{"kind": "User", "name": "u"}]))]);
+        assert!(gets_pods(&rules, "u", &[]) && odd.is_empty(), "{odd:?}");
+    }
+
+    #[test]
+    fn what_is_not_known_of_the_whole_grants_nothing() {
+        let mut role = whole_role();
+        role.1["expires"] = "yesterday".into();
+        assert_eq!(held(role.0, &role.1).unwrap_err(), r#"field "expires" is not known"#);
+        let mut bound = binding(json!([]));
+        bound.1["conditions"] = json!([]);
+        assert_eq!(held(bound.0, &bound.1).unwrap_err(), r#"field "conditions" is not known"#);
+        bound.1["conditions"].take();
+        for nameless in [json!({}), json!({"metadata": {}}), json!([]), json!({"metadata": {"name": 1}})] {
+            assert_eq!(key(Kind::ClusterRole, &nameless), None);
+        }
+    }
+}

@@ -1,13 +1,36 @@
 //! The cluster's own rules, watched: they count within a second of their writing, and what is lost is said.
 
-use crate::harness::{Gate, PATIENCE, Tweaks};
+use crate::{
+    conformance::{real, real::Real, world::World},
+    harness::{Gate, PATIENCE, Tweaks},
+    scene::{self, Folder},
+};
 use bytes::Bytes;
-use gatelog::demo::site::{ADMIN, DEVELOPER, RULES_OF_CLUSTER, User, VIEWER};
+use gatelog::{
+    demo::{
+        apiserver::{self, ApiServer},
+        fault::{Fault, Faults},
+        site::{ADMIN, DEVELOPER, RULES_OF_CLUSTER, User, VIEWER},
+    },
+    server,
+};
 use http::{Request, StatusCode};
-use http_body_util::Full;
+use http_body_util::{BodyExt as _, Full};
+use hyper::client::conn::http2;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use serde_json::{Value, json};
-use std::time::{Duration, Instant};
+use std::{
+    collections::BTreeMap,
+    fs,
+    net::SocketAddr,
+    sync::{
+        Mutex,
+        atomic::{AtomicBool, AtomicUsize, Ordering},
+    },
+    time::{Duration, Instant},
+};
 
+const QUIET: &str = "apiVersion: audit.k8s.io/v1\nkind: Policy\nrules: [{level: None}]\n";
 const RBAC: &str = "/apis/rbac.authorization.k8s.io/v1";
 
 fn tweaks() -> Tweaks {
@@ -26,14 +49,17 @@ async fn until<F: AsyncFnMut() -> bool>(what: &str, mut holds: F) -> Duration {
 
 /// What the admin endpoint answers.
 async fn health(gate: &Gate, path: &str) -> (u16, String) {
-    let tcp = tokio::net::TcpStream::connect(gate.admin()).await.unwrap();
-    let io = hyper_util::rt::TokioIo::new(tcp);
+    admin(gate.admin(), path).await
+}
+
+async fn admin(address: SocketAddr, path: &str) -> (u16, String) {
+    let io = TokioIo::new(tokio::net::TcpStream::connect(address).await.unwrap());
     let (mut sender, connection) = hyper::client::conn::http1::handshake(io).await.unwrap();
     tokio::spawn(connection);
     let request = Request::get(path).header("host", "gate").body(Full::<Bytes>::default()).unwrap();
     let answer = sender.send_request(request).await.unwrap();
     let code = answer.status().as_u16();
-    let body = http_body_util::BodyExt::collect(answer.into_body()).await.unwrap().to_bytes();
+    let body = answer.into_body().collect().await.unwrap().to_bytes();
     (code, String::from_utf8(body.to_vec()).unwrap())
 }
 
@@ -71,32 +97,400 @@ async fn code(gate: &Gate, user: User, target: &str) -> u16 {
     gate.ask(user, "GET", target).await.0.as_u16()
 }
 
+/// Grants a user a ClusterRole in a namespace, or takes it back.
+async fn grant(gate: &Gate, name: &str, role: &str, user: &str) {
+    let path = format!("{RBAC}/namespaces/shop/rolebindings");
+    assert_eq!(write(gate, "POST", &path, binding(name, role, user)).await, 201);
+}
+
+async fn revoke(gate: &Gate, name: &str) {
+    let path = format!("{RBAC}/namespaces/shop/rolebindings/{name}");
+    assert_eq!(write(gate, "DELETE", &path, Value::Null).await, 200);
+}
+
+/// Lets the gate's own lists and watches fail; what administrators do in a namespace goes on.
+fn fail(faults: &Faults, fault: &Fault) {
+    for kind in ["roles", "clusterroles", "rolebindings", "clusterrolebindings"] {
+        faults.next(&format!("{RBAC}/{kind}"), usize::MAX, fault.clone());
+    }
+}
+
+/// How often the gate has listed role bindings.
+fn lists(gate: &Gate) -> usize {
+    let target = format!("{RBAC}/rolebindings?");
+    let list =
+        |seen: &&apiserver::Seen| seen.target.starts_with(&target) && !seen.target.contains("watch=true");
+    gate.cluster.requests().iter().filter(list).count()
+}
+
 const SECRETS: &str = "/api/v1/namespaces/shop/secrets";
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn a_binding_counts_when_it_is_written_and_ends_with_it() {
-    let mut gate = Gate::start(tweaks()).await;
+    for http1 in [false, true] {
+        let mut gate = Gate::start(Tweaks { http1, ..tweaks() }).await;
+        ready(&gate).await;
+        assert_eq!(code(&gate, DEVELOPER, "/api/v1/namespaces/shop/pods").await, 200);
+        assert_eq!(code(&gate, VIEWER, SECRETS).await, 403);
+        grant(&gate, "look", "edit", "viewer").await;
+        let took = until("allowed", async || code(&gate, VIEWER, SECRETS).await == 200).await;
+        assert!(took < SOON, "{took:?}");
+
+        let request = Request::get(format!("{SECRETS}?watch=1")).body(Full::default()).unwrap();
+        let mut watching = gate.send(VIEWER, request).await;
+        assert_eq!(watching.status(), 200);
+        revoke(&gate, "look").await;
+        let took = until("refused", async || code(&gate, VIEWER, SECRETS).await == 403).await;
+        assert!(took < SOON, "{took:?}");
+        let ended = async { while watching.body_mut().frame().await.is_some_and(|f| f.is_ok()) {} };
+        tokio::time::timeout(PATIENCE, ended).await.expect("the watch goes on");
+
+        assert_eq!(metric(&gate, "gatelog_cluster_rules_synced").await, 1.0);
+        assert_eq!(metric(&gate, "gatelog_cluster_rules_lost_seconds").await, 0.0);
+        assert!(metric(&gate, "gatelog_cluster_rules_objects{kind=\"ClusterRole\"}").await > 5.0);
+        assert_eq!(metric(&gate, "gatelog_cluster_rules_skipped_objects{kind=\"ClusterRole\"}").await, 0.0);
+        assert_eq!(metric(&gate, "gatelog_cluster_rules_build_seconds_count").await, 3.0);
+        let record = gate.stop().await;
+        let of = |user: &str| {
+            let last = |e: &&Value| e["user"]["username"] == user && e["stage"] == "ResponseComplete";
+            record.0.iter().find(last).unwrap()["annotations"]["authorization.k8s.io/reason"].clone()
+        };
+        let why = "RBAC: allowed by RoleBinding \"demo:developers/shop\" of ClusterRole \"edit\" to Group \"demo:developers\" (from the cluster)";
+        assert_eq!(of("developer"), why);
+    }
+}
+
+/// From a write's answer until it counts; twice as long for a machine that does other things as well.
+const SOON: Duration = Duration::from_secs(2);
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn before_the_first_list_nobody_is_told_no() {
+    let faults = Faults::default();
+    faults.next(&format!("{RBAC}/roles"), usize::MAX, Fault::Status(403));
+    let gate = Gate::start(Tweaks { faults: faults.clone(), ..tweaks() }).await;
+    let why = "the cluster's rules have not been listed yet: the gate's own account may not list roles.rbac.authorization.k8s.io (403)";
+    until("said why", async || health(&gate, "/readyz/rules").await.1.contains(why)).await;
+    let (code, listing) = health(&gate, "/readyz?verbose").await;
+    assert!(code == 500 && listing.contains("[-]rules failed: reason withheld\n"), "{listing}");
+    let (code, body) = gate.ask(VIEWER, "GET", "/api/v1/pods").await;
+    let body = String::from_utf8_lossy(&body);
+    assert!(code == 503 && body.contains("the cluster's rules are not known at the moment"), "{body}");
+    assert_eq!(metric(&gate, "gatelog_cluster_rules_synced").await, 0.0);
+    faults.clear();
     ready(&gate).await;
-    assert_eq!(code(&gate, DEVELOPER, "/api/v1/namespaces/shop/pods").await, 200);
-    assert_eq!(code(&gate, VIEWER, SECRETS).await, 403);
-    let bindings = format!("{RBAC}/namespaces/shop/rolebindings");
-    assert_eq!(write(&gate, "POST", &bindings, binding("look", "edit", "viewer")).await, 201);
-    let took = until("allowed", async || code(&gate, VIEWER, SECRETS).await == 200).await;
-    assert!(took < Duration::from_secs(1), "{took:?}");
+    assert_eq!(gate.ask(VIEWER, "GET", "/api/v1/pods").await.0, 200);
+}
 
-    let watch = format!("{SECRETS}?watch=1");
-    let request = Request::get(&watch).body(Full::default()).unwrap();
-    let mut watching = gate.send(VIEWER, request).await;
-    assert_eq!(watching.status(), 200);
-    assert_eq!(write(&gate, "DELETE", &format!("{bindings}/look"), Value::Null).await, 200);
-    let took = until("refused", async || code(&gate, VIEWER, SECRETS).await == 403).await;
-    assert!(took < Duration::from_secs(1), "{took:?}");
-    let ended = async {
-        while http_body_util::BodyExt::frame(watching.body_mut()).await.is_some_and(|f| f.is_ok()) {}
-    };
-    tokio::time::timeout(PATIENCE, ended).await.expect("the watch goes on");
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn lost_rules_are_kept_then_refused_and_come_back() {
+    let authorization = "  rbac:\n    cluster: {maxAge: 4500ms}\n";
+    let gate = Gate::start(Tweaks { authorization, relayed: true, ..tweaks() }).await;
+    ready(&gate).await;
+    let asked = async || gate.ask(VIEWER, "GET", "/api/v1/pods").await.0.as_u16();
+    assert_eq!(asked().await, 200);
+    fail(gate.cluster.faults(), &Fault::Status(503));
+    gate.relay.as_ref().unwrap().cut();
+    let lost = Instant::now();
+    let kept = "[-]rules failed: reason withheld, requests are served\n";
+    until("kept", async || {
+        let (_, listing) = health(&gate, "/readyz?verbose").await;
+        listing.contains(kept)
+    })
+    .await;
+    assert!(lost.elapsed() < Duration::from_millis(4_300), "{:?}", lost.elapsed());
+    assert_eq!(asked().await, 200, "they still count");
+    assert_eq!(metric(&gate, "gatelog_cluster_rules_synced").await, 0.0);
+    assert!(metric(&gate, "gatelog_cluster_rules_lost_seconds").await >= 2.0);
+    assert_eq!(metric(&gate, "gatelog_cluster_rules_in_force").await, 1.0);
 
-    assert_eq!(metric(&gate, "gatelog_cluster_rules_synced").await, 1.0);
+    until("refused", async || asked().await == 503).await;
+    // A watch that had only just been opened was none, and the age counts from the list.
+    assert!(lost.elapsed() >= Duration::from_millis(4_000), "{:?}", lost.elapsed());
+    until("not ready", async || health(&gate, "/readyz").await.0 == 500).await;
+    let why = health(&gate, "/readyz/rules").await.1;
+    assert!(why.contains("the cluster's rules have not been up to date for 4.5s: watch "), "{why}");
+    assert_eq!(metric(&gate, "gatelog_cluster_rules_in_force").await, 0.0);
+    gate.cluster.faults().clear();
+    ready(&gate).await;
+    assert_eq!(asked().await, 200);
+    assert_eq!(lists(&gate), 1, "the watches went on from where they were");
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn rules_that_are_kept_for_ever_go_on_and_what_was_missed_is_listed() {
+    let authorization = "  rbac:\n    cluster: {maxAge: 100ms, onLoss: keep}\n";
+    let gate = Gate::start(Tweaks { authorization, relayed: true, ..tweaks() }).await;
+    ready(&gate).await;
+    grant(&gate, "look", "edit", "viewer").await;
+    until("allowed", async || code(&gate, VIEWER, SECRETS).await == 200).await;
+    fail(gate.cluster.faults(), &Fault::Status(503));
+    gate.relay.as_ref().unwrap().cut();
+    until("kept", async || health(&gate, "/readyz/rules").await.0 == 500).await;
+    revoke(&gate, "look").await;
+    gate.cluster.compact();
+    tokio::time::sleep(Duration::from_millis(300)).await;
+    assert_eq!(health(&gate, "/readyz").await.0, 200);
+    let snapshot = gate.gate().gateway().snapshot();
+    assert!(snapshot.authz.rules().count() == 2, "the old rules count");
+    drop(snapshot);
+    gate.cluster.faults().clear();
+    until("listed again", async || lists(&gate) == 2).await;
+    until("followed", async || health(&gate, "/readyz/rules").await.0 == 200).await;
+    until("refused", async || {
+        let (code, body) = gate.ask(VIEWER, "GET", SECRETS).await;
+        code == 403 && String::from_utf8_lossy(&body).contains("audit id")
+    })
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn files_and_cluster_are_told_apart() {
+    let authorization = "  rbac:\n    files: [rbac.yaml]\n    bootstrap: true\n    cluster: {}\n";
+    let mut gate = Gate::start(Tweaks { authorization, ..tweaks() }).await;
+    ready(&gate).await;
+    grant(&gate, "look", "edit", "viewer").await;
+    until("allowed", async || code(&gate, VIEWER, SECRETS).await == 200).await;
+    assert_eq!(code(&gate, VIEWER, "/api/v1/pods").await, 200);
     let record = gate.stop().await;
-    drop(record);
+    let reason = |target: &str| {
+        let last = |e: &&&Value| {
+            e["requestURI"] == target
+                && e["stage"] == "ResponseComplete"
+                && e["responseStatus"]["code"] == 200
+        };
+        let event = *record.0.iter().collect::<Vec<_>>().iter().rfind(last).unwrap();
+        event["annotations"]["authorization.k8s.io/reason"].as_str().unwrap().to_owned()
+    };
+    assert!(reason(SECRETS).ends_with("to User \"viewer\" (from the cluster)"), "{}", reason(SECRETS));
+    assert!(reason("/api/v1/pods").ends_with("(from files)"), "both allow: {}", reason("/api/v1/pods"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn another_upstream_has_other_rules() {
+    let gate = Gate::start(tweaks()).await;
+    ready(&gate).await;
+    grant(&gate, "look", "edit", "viewer").await;
+    until("allowed", async || code(&gate, VIEWER, SECRETS).await == 200).await;
+    let mut options = apiserver::Options::new(gate.site.cluster_tls().unwrap()).unwrap();
+    options.gateway.reads_rules = true;
+    let other = ApiServer::start(options).await.unwrap();
+    let hold = Fault::Status(503);
+    fail(other.faults(), &hold);
+    let file = gate.site.dir().join("upstream.kubeconfig");
+    let text = fs::read_to_string(&file).unwrap();
+    fs::write(&file, text.replace(&gate.cluster.addr().to_string(), &other.addr().to_string())).unwrap();
+    let look = gate.gate().reloader().check_now().await;
+    // The keys of service accounts are asked there as well.
+    assert_eq!(look, gatelog::reload::Look::Changed(vec!["authentication", "upstream"]));
+    until("asked", async || other.requests().iter().any(|seen| seen.target.starts_with(RBAC))).await;
+    // Those of the first go on to count; the second itself says no.
+    let (code, body) = gate.ask(VIEWER, "GET", SECRETS).await;
+    assert!(code == 403 && !String::from_utf8_lossy(&body).contains("audit id"), "{body:?}");
+    other.faults().clear();
+    until("refused", async || {
+        let (code, body) = gate.ask(VIEWER, "GET", SECRETS).await;
+        code == 403 && String::from_utf8_lossy(&body).contains("audit id")
+    })
+    .await;
+    assert_eq!(gate.ask(VIEWER, "GET", "/api/v1/pods").await.0, 200);
+}
+
+/// A connection over which many ask at once.
+struct Caller(http2::SendRequest<Full<Bytes>>, SocketAddr);
+
+impl Caller {
+    async fn new(gate: &Gate) -> Self {
+        let io = TokioIo::new(gate.raw(Some(ADMIN), "h2").await);
+        let (sender, connection) = http2::handshake(TokioExecutor::new(), io).await.unwrap();
+        tokio::spawn(connection);
+        Self(sender, gate.address())
+    }
+
+    /// As the admin, or as somebody whom the admin is then.
+    async fn send(&self, user: &str, method: &str, path: &str, body: &Value) -> (u16, Bytes) {
+        let body = if body.is_null() { Full::default() } else { Full::new(Bytes::from(body.to_string())) };
+        let mut request = Request::builder().method(method).uri(format!("https://{}{path}", self.1));
+        request = request.header("content-type", "application/json");
+        if !user.is_empty() {
+            request = request.header("impersonate-user", user);
+        }
+        let answer = self.0.clone().send_request(request.body(body).unwrap()).await.unwrap();
+        let code = answer.status().as_u16();
+        (code, answer.into_body().collect().await.unwrap().to_bytes())
+    }
+
+    /// What the gate decides: what it forwards is refused by nobody it should allow, and refusals of the cluster hold no audit id.
+    async fn allowed(&self, user: &str) -> bool {
+        let (code, body) =
+            self.send(user, "GET", "/api/v1/namespaces/shop/configmaps?limit=1", &Value::Null).await;
+        let told = String::from_utf8_lossy(&body);
+        match code {
+            200 => true,
+            403 => !told.contains("audit id"),
+            _ => panic!("{user}: {code} {told}"),
+        }
+    }
+}
+
+/// 10,000 changes a minute, and more if the machine can.
+const CHANGES: usize = 1_000;
+const EVERY: Duration = Duration::from_millis(5);
+const WRITERS: usize = 6;
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_storm_of_changes_leads_to_no_wrong_decision() {
+    let gate = Gate::start(Tweaks { policy: QUIET, ..tweaks() }).await;
+    ready(&gate).await;
+    let bindings = format!("{RBAC}/namespaces/shop/rolebindings");
+    grant(&gate, "steady", "view", "steady").await;
+    let asking = Caller::new(&gate).await;
+    until("allowed", async || asking.allowed("steady").await).await;
+
+    let (over, wrong, asked) = (AtomicBool::new(false), Mutex::new(Vec::new()), AtomicUsize::new(0));
+    let going = || !over.load(Ordering::Relaxed);
+    let load = async |caller: Caller| {
+        let mut n = 0;
+        while going() {
+            for (user, may) in
+                [("steady".to_owned(), true), ("never".to_owned(), false), (format!("never-{n}"), false)]
+            {
+                if caller.allowed(&user).await != may {
+                    wrong.lock().unwrap().push(user);
+                }
+                asked.fetch_add(1, Ordering::Relaxed);
+            }
+            n += 1;
+        }
+    };
+    let storm = async |caller: Caller| {
+        let begun = Instant::now();
+        let (caller, bindings) = (&caller, &bindings);
+        // Each creates one and deletes it.
+        let write = async |writer: usize| {
+            let mut ticks = tokio::time::interval(EVERY * WRITERS as u32);
+            for n in (writer..CHANGES / 2).step_by(WRITERS) {
+                let (name, user) = (format!("storm-{n}"), format!("storm-{}", n % 40));
+                ticks.tick().await;
+                let made = caller.send("", "POST", bindings, &binding(&name, "view", &user)).await;
+                assert_eq!(made.0, 201, "{made:?}");
+                ticks.tick().await;
+                let gone = caller.send("", "DELETE", &format!("{bindings}/{name}"), &Value::Null).await;
+                assert_eq!(gone.0, 200, "{gone:?}");
+            }
+        };
+        tokio::join!(write(0), write(1), write(2), write(3), write(4), write(5));
+        let took = begun.elapsed();
+        over.store(true, Ordering::Relaxed);
+        took
+    };
+    let flip = async |caller: Caller| {
+        let mut late = Vec::new();
+        while going() {
+            for (method, path, may) in
+                [("POST", bindings.clone(), true), ("DELETE", format!("{bindings}/flip"), false)]
+            {
+                let body = if may { binding("flip", "view", "flip") } else { Value::Null };
+                let (code, said) = caller.send("", method, &path, &body).await;
+                assert!(matches!(code, 200 | 201), "{method}: {code} {said:?}");
+                late.push(until("it counts", async || caller.allowed("flip").await == may).await);
+            }
+        }
+        late.sort();
+        late
+    };
+    let callers = [Caller::new(&gate).await, Caller::new(&gate).await, Caller::new(&gate).await];
+    let [one, two, three] = callers;
+    let (_, took, late) = tokio::join!(load(one), storm(two), flip(three));
+    let worst = late.last().copied().unwrap();
+    println!(
+        "{CHANGES} changes in {took:?} ({:.0} a minute), {} decisions asked meanwhile; {} flips counted after {:?} (median), {worst:?} (worst); {} builds",
+        CHANGES as f64 / took.as_secs_f64() * 60.0,
+        asked.load(Ordering::Relaxed),
+        late.len(),
+        late[late.len() / 2],
+        metric(&gate, "gatelog_cluster_rules_build_seconds_count").await,
+    );
+    assert_eq!(*wrong.lock().unwrap(), [] as [String; 0]);
+    assert!(worst < SOON, "{worst:?}");
+    assert!(asked.load(Ordering::Relaxed) > 100);
+    // In the end it is as if it had never been.
+    for n in 0..40 {
+        until("gone", async || !asking.allowed(&format!("storm-{n}")).await).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_real_cluster_is_followed() {
+    let Some(assets) = real::assets() else {
+        println!("KUBEBUILDER_ASSETS does not name a kube-apiserver: the test is left out");
+        return;
+    };
+    let world = World::new(&["user alice dev\ncan zed get - pods"]);
+    let real = Real::start(&assets, &world, QUIET).await;
+    let folder = Folder::new("follows");
+    let options = scene::Options { rbac: ", cluster: {}", ..scene::Options::default() };
+    let gate = scene::start(&folder, &world, real.addr, options).await;
+    let address = gate.admin().unwrap();
+    let why = "the gate's own account may not list ";
+    until("said why", async || admin(address, "/readyz/rules").await.1.contains(why)).await;
+
+    let api = "rbac.authorization.k8s.io";
+    let typed = |kind: &str, name: &str| json!({"apiVersion": format!("{api}/v1"), "kind": kind, "metadata": {"name": name}});
+    let bind = |name: &str, role: &str, user: &str| {
+        let mut binding = typed("ClusterRoleBinding", name);
+        binding["roleRef"] = json!({"apiGroup": api, "kind": "ClusterRole", "name": role});
+        binding["subjects"] = json!([{"apiGroup": api, "kind": "User", "name": user}]);
+        binding
+    };
+    let mut reads = typed("ClusterRole", "gatelog-rules");
+    reads["rules"] = json!([{"apiGroups": [api], "verbs": ["get", "list", "watch"],
+        "resources": ["roles", "clusterroles", "rolebindings", "clusterrolebindings"]}]);
+    real::create(real.addr, &world, &reads).await;
+    real::create(real.addr, &world, &bind("gatelog-rules", "gatelog-rules", "gatelog")).await;
+    until("ready", async || admin(address, "/readyz").await.0 == 200).await;
+
+    let allows = |user: &str, verb: &str, resource: &str| {
+        let user = gatelog::identity::User::new(user, "", Vec::new(), BTreeMap::new()).unwrap();
+        let object = gatelog::request::Object::Resource {
+            group: "",
+            version: "v1",
+            resource,
+            subresource: "",
+            namespace: "team",
+            name: "",
+        };
+        gate.gateway().snapshot().authz.allows(&user, gatelog::request::Attributes { verb, object })
+    };
+    assert!(allows("gil", "list", "pods").is_err());
+    real::create(real.addr, &world, &bind("gil", "system:aggregate-to-view", "gil")).await;
+    let written = Instant::now();
+    until("allowed", async || allows("gil", "list", "pods").is_ok()).await;
+    println!("a ClusterRoleBinding counted {:?} after it was written", written.elapsed());
+    assert!(written.elapsed() < SOON);
+    let reason = allows("gil", "list", "pods").unwrap().to_string();
+    assert_eq!(
+        reason,
+        "RBAC: allowed by ClusterRoleBinding \"gil\" of ClusterRole \"system:aggregate-to-view\" to User \"gil\" (from the cluster)"
+    );
+    assert!(allows("gil", "list", "secrets").is_err());
+
+    // No controller runs there: an aggregated role is what the server holds, not what it would become.
+    let mut part = typed("ClusterRole", "more-to-see");
+    part["metadata"]["labels"] = json!({"rbac.authorization.k8s.io/aggregate-to-view": "true", "sum": "yes"});
+    part["rules"] = json!([{"apiGroups": [""], "resources": ["secrets"], "verbs": ["list"]}]);
+    let mut sum = typed("ClusterRole", "sum");
+    sum["aggregationRule"] = json!({"clusterRoleSelectors": [{"matchLabels": {"sum": "yes"}}]});
+    sum["rules"] = json!([{"apiGroups": [""], "resources": ["nodes"], "verbs": ["list"]}]);
+    for object in [part, sum, bind("mark", "view", "mark"), bind("ann", "sum", "ann")] {
+        real::create(real.addr, &world, &object).await;
+    }
+    until("counts", async || allows("ann", "list", "nodes").is_ok()).await;
+    assert!(allows("ann", "list", "secrets").is_err());
+    for resource in ["pods", "secrets"] {
+        assert!(allows("mark", "list", resource).is_err(), "nobody has filled view");
+    }
+    let (_, metrics) = admin(address, "/metrics").await;
+    let skipped = metrics.lines().filter(|l| l.starts_with("gatelog_cluster_rules_skipped_objects"));
+    assert!(skipped.clone().count() == 4 && skipped.clone().all(|l| l.ends_with(" 0")), "{metrics}");
+    drop::<server::Gate>(gate);
 }

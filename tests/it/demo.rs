@@ -181,6 +181,41 @@ fn with_a_provider_there_is_one_more_to_be() {
 }
 
 #[test]
+fn by_the_clusters_rules_a_binding_counts_at_once() {
+    let folder = Folder::new("cluster-rules");
+    let dir = folder.0.join("demo");
+    let demo = Demo::start(&dir, &["--cluster-rules"]);
+    if let Some(kubectl) = kubectls().pop() {
+        let run = |user: &str, line: &str| {
+            let mut command = Command::new(&kubectl);
+            command.args(line.split(' ')).arg("--cache-dir").arg(folder.0.join("cache"));
+            let output = command.env("KUBECONFIG", dir.join(format!("{user}.kubeconfig"))).output().unwrap();
+            let said = [output.stdout, output.stderr].concat();
+            (output.status.success(), String::from_utf8_lossy(&said).into_owned())
+        };
+        let refused = |(success, said): (bool, String)| {
+            assert!(!success && said.contains("Forbidden") && said.contains("audit id"), "{said}");
+        };
+        refused(run("viewer", "get secrets"));
+        let (success, said) = run("admin", "create rolebinding look --clusterrole=edit --user=viewer");
+        assert!(success, "{said}");
+        let begun = Instant::now();
+        while !run("viewer", "get secrets").0 {
+            assert!(begun.elapsed() < PATIENCE, "{}", run("viewer", "get secrets").1);
+        }
+        let (success, said) = run("admin", "delete rolebinding look");
+        assert!(success, "{said}");
+        while run("viewer", "get secrets").0 {
+            assert!(begun.elapsed() < PATIENCE, "still allowed");
+        }
+        refused(run("viewer", "get secrets"));
+    }
+    let (why, checked) = ran(gatelog().args(["check", "--config"]).arg(dir.join("gatelog.yaml")));
+    assert!(checked.status.success(), "{why}");
+    assert_eq!(demo.stop().0, Some(0));
+}
+
+#[test]
 fn it_keeps_out_of_other_folders_and_off_other_interfaces() {
     let folder = Folder::new("refuses");
     fs::write(folder.0.join("thesis.tex"), "years of work").unwrap();

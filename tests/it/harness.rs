@@ -30,7 +30,10 @@ use std::{
     },
     time::{Duration, Instant},
 };
-use tokio::net::TcpStream;
+use tokio::{
+    net::{TcpListener, TcpStream},
+    sync::watch,
+};
 use tokio_rustls::{TlsConnector, client::TlsStream};
 
 /// Nothing on a loopback takes longer, unless it hangs.
@@ -85,6 +88,10 @@ pub(crate) struct Tweaks {
     pub(crate) reads_rules: bool,
     /// What goes wrong from the start.
     pub(crate) faults: Faults,
+    /// Whether the way to the cluster can be cut.
+    pub(crate) relayed: bool,
+    /// Whether the cluster speaks HTTP/1.1 only.
+    pub(crate) http1: bool,
 }
 
 /// A gate, its upstream and their folder. Everything ends when it is dropped.
@@ -92,6 +99,7 @@ pub(crate) struct Gate {
     pub(crate) site: Site,
     pub(crate) cluster: ApiServer,
     pub(crate) provider: Option<Provider>,
+    pub(crate) relay: Option<Relay>,
     gate: Option<server::Gate>,
     address: SocketAddr,
     folder: PathBuf,
@@ -104,7 +112,11 @@ impl Gate {
         let n = NEXT.fetch_add(1, Ordering::Relaxed);
         let folder = env::temp_dir().join(format!("gatelog-it-{}-{n}", std::process::id()));
         let site = Site::claim(&folder.join("site")).unwrap();
-        let mut options = Options::new(site.cluster_tls().unwrap()).unwrap();
+        let mut tls = site.cluster_tls().unwrap();
+        if tweaks.http1 {
+            Arc::make_mut(&mut tls).alpn_protocols = vec![b"http/1.1".to_vec()];
+        }
+        let mut options = Options::new(tls).unwrap();
         let (reviews_tokens, reads_rules) = (tweaks.reviews_tokens, tweaks.reads_rules);
         options.gateway = Gateway { reviews_tokens, reads_rules, ..Gateway::default() };
         options.faults = tweaks.faults;
@@ -118,7 +130,8 @@ impl Gate {
         let any = SocketAddr::from(([127, 0, 0, 1], 0));
         let provider = tweaks.provider.as_ref();
         let Tweaks { authentication, authorization, config: more, .. } = tweaks;
-        let upstream = cluster.addr();
+        let relay = if tweaks.relayed { Some(Relay::start(cluster.addr()).await) } else { None };
+        let upstream = relay.as_ref().map_or(cluster.addr(), |relay| relay.addr);
         let setup =
             Setup { listen: any, admin: any, upstream, provider, authentication, authorization, more };
         let file = site.write_gate(setup).unwrap();
@@ -126,12 +139,17 @@ impl Gate {
         let gate = server::start(config).await.unwrap_or_else(|e| panic!("{e}"));
         let address = gate.address();
         site.write_kubeconfigs(address, provider).unwrap();
-        Self { site, cluster, provider: tweaks.provider, gate: Some(gate), address, folder }
+        Self { site, cluster, provider: tweaks.provider, relay, gate: Some(gate), address, folder }
     }
 
     /// The gate's front door.
     pub(crate) fn address(&self) -> SocketAddr {
         self.address
+    }
+
+    /// The gate itself.
+    pub(crate) fn gate(&self) -> &server::Gate {
+        self.gate.as_ref().unwrap()
     }
 
     /// Where it serves metrics and health.
@@ -275,6 +293,40 @@ impl Gate {
             .stdout(Stdio::piped())
             .stderr(Stdio::piped());
         command
+    }
+}
+
+/// The way to the cluster, in the hands of a test.
+pub(crate) struct Relay {
+    pub(crate) addr: SocketAddr,
+    cuts: watch::Sender<u32>,
+}
+
+impl Relay {
+    async fn start(to: SocketAddr) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let addr = listener.local_addr().unwrap();
+        let cuts = watch::Sender::new(0);
+        let told = cuts.clone();
+        tokio::spawn(async move {
+            while let Ok((mut one, _)) = listener.accept().await {
+                let mut cut = told.subscribe();
+                tokio::spawn(async move {
+                    let Ok(mut other) = TcpStream::connect(to).await else { return };
+                    let _ = (one.set_nodelay(true), other.set_nodelay(true));
+                    tokio::select! {
+                        _ = tokio::io::copy_bidirectional(&mut one, &mut other) => {}
+                        _ = cut.changed() => {}
+                    }
+                });
+            }
+        });
+        Self { addr, cuts }
+    }
+
+    /// Ends every connection; new ones are let through.
+    pub(crate) fn cut(&self) {
+        self.cuts.send_modify(|n| *n += 1);
     }
 }
 

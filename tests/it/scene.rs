@@ -182,6 +182,8 @@ pub(crate) struct Options {
     pub(crate) listen: &'static str,
     /// More keys for the section `authentication`.
     pub(crate) authentication: String,
+    /// More keys for the section `authorization.rbac`.
+    pub(crate) rbac: &'static str,
     /// More keys for the section `authorization`.
     pub(crate) authorization: &'static str,
     /// More sections.
@@ -206,7 +208,7 @@ fn write(folder: &Folder, world: &World, upstream: SocketAddr, options: &Options
     folder.put("gate.token", "gatelog-token");
     let rules = json!({"apiVersion": "v1", "kind": "List", "items": world.objects()});
     folder.put("rbac.yaml", &rules.to_string());
-    let Options { anonymous, listen, authentication, authorization, more } = options;
+    let Options { anonymous, listen, authentication, rbac, authorization, more } = options;
     let anonymous = if *anonymous { ", anonymous: {enabled: true}" } else { "" };
     folder.put(
         "gatelog.yaml",
@@ -216,7 +218,7 @@ kind: Gateway
 listen: {{address: '127.0.0.1:0', tlsCertFile: server.crt, tlsPrivateKeyFile: server.key{listen}}}
 upstream: {{server: 'https://{upstream}', certificateAuthority: upstream-ca.crt, tokenFile: gate.token}}
 authentication: {{clientCAFile: ca.crt, tokenAuthFile: tokens.csv{anonymous}{authentication}}}
-authorization: {{rbac: {{files: [rbac.yaml]}}{authorization}}}
+authorization: {{rbac: {{files: [rbac.yaml]{rbac}}}{authorization}}}
 audit: {{policy: everything, dir: audit}}
 admin: {{address: '127.0.0.1:0'}}
 {more}

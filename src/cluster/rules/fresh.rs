@@ -29,12 +29,14 @@ struct Line {
     /// Since when changes may have been missed; means nothing while a watch is settled.
     down: Instant,
     opened: Option<Instant>,
+    /// Which of all watches is the last.
+    last: u64,
 }
 
 impl Fresh {
     /// Nothing has reached the gate since then.
     pub(super) fn new(since: Instant, noticed: Arc<Notify>) -> Self {
-        Self { line: Mutex::new(Line { up: None, down: since, opened: None }), noticed }
+        Self { line: Mutex::new(Line { up: None, down: since, opened: None, last: 0 }), noticed }
     }
 
     /// A watch has been answered.
@@ -43,9 +45,11 @@ impl Fresh {
         let mut line = self.line();
         line.up = Some(now);
         line.opened = Some(now);
+        line.last += 1;
+        let number = line.last;
         drop(line);
         self.noticed.notify_one();
-        Open(Arc::clone(self))
+        Open { of: Arc::clone(self), number }
     }
 
     /// Everything was listed, as of then.
@@ -86,18 +90,24 @@ impl Line {
 
 /// An open watch.
 #[derive(Debug)]
-pub(super) struct Open(Arc<Fresh>);
+pub(super) struct Open {
+    of: Arc<Fresh>,
+    number: u64,
+}
 
 impl Drop for Open {
     fn drop(&mut self) {
         let now = Instant::now();
-        let mut line = self.0.line();
+        let mut line = self.of.line();
+        if line.last != self.number {
+            return;
+        }
         if line.settled(now) {
             line.down = now;
         }
         line.up = None;
         drop(line);
-        self.0.noticed.notify_one();
+        self.of.noticed.notify_one();
     }
 }
 
@@ -131,7 +141,9 @@ mod tests {
             advance(Duration::from_secs(1)).await;
         }
         assert_eq!(lost(), ended, "a watch that ends at once is none");
+        let before = fresh.opened();
         let open = fresh.opened();
+        drop(before);
         sleep(SETTLED).await;
         assert_eq!((lost(), fresh.settles(Instant::now())), (None, None));
         drop(open);
