@@ -22,7 +22,7 @@ use crate::{
 };
 use fresh::Fresh;
 use std::{sync::Arc, time::Duration};
-use store::Store;
+use store::{Change, Store};
 use tokio::{
     sync::{Notify, mpsc},
     task::JoinSet,
@@ -215,12 +215,10 @@ impl Follower {
 
     fn hear(&mut self, kind: Kind, heard: Heard) {
         match heard {
-            Heard::Change(change) => {
-                let mut odd = Vec::new();
-                if self.store.take(kind, change, &mut odd) {
-                    self.changed.get_or_insert_with(Instant::now);
-                }
-                odd.into_iter().for_each(|odd| self.warn(&odd));
+            Heard::Change(change) => self.take(kind, change),
+            Heard::Done(as_of) => {
+                self.take(kind, Change::Done);
+                self.watches.fresh[kind as usize].listed(as_of);
             }
             Heard::Failed(problem) => {
                 let before = self.problems[kind as usize].replace(problem.clone());
@@ -229,6 +227,14 @@ impl Follower {
                 }
             }
         }
+    }
+
+    fn take(&mut self, kind: Kind, change: Change) {
+        let mut odd = Vec::new();
+        if self.store.take(kind, change, &mut odd) {
+            self.changed.get_or_insert_with(Instant::now);
+        }
+        odd.into_iter().for_each(|odd| self.warn(&odd));
     }
 
     fn warn(&mut self, odd: &str) {
@@ -316,6 +322,10 @@ impl Follower {
         let problem = self.problems.iter().flatten().next();
         let because = problem.map_or_else(String::new, |problem| format!(": {problem}"));
         let max_age = self.config.max_age;
+        // What is known again has to be built first: the rules at hand are still those that were too old.
+        if matches!(self.standing, Standing::Refused(_)) && self.changed.is_some() {
+            return self.standing.clone();
+        }
         if self.rules.is_none() {
             return Standing::Unknown(format!("{NOT_LISTED}{because}"));
         }

@@ -4,7 +4,7 @@ use super::{Config, Draft, Error, Errors};
 use crate::{
     audit::{Mode, OnFailure},
     authn::{self, ReviewBy, ReviewTokens},
-    authz::Mode as Enforcement,
+    authz::{Mode as Enforcement, OnLoss},
     endpoint,
     rbac::Counts,
     reload::{self, Loaded},
@@ -60,11 +60,17 @@ impl Report {
     /// What `loaded` leads to under `config`.
     pub fn new(config: &Config, loaded: &Loaded) -> Self {
         let authn = &loaded.authn.made;
+        let cluster = config.authz.cluster.as_ref().map(|cluster| match cluster.on_loss {
+            OnLoss::Refuse => {
+                format!("; the cluster's own as well, for {:?} when they are lost", cluster.max_age)
+            }
+            OnLoss::Keep => "; the cluster's own as well, however long they are lost".to_owned(),
+        });
         let rules = format!(
             "{} from files; the bootstrap rules are {}{}",
             counts(loaded.rules.made.own),
             if config.authz.bootstrap { "on" } else { "off" },
-            if config.authz.cluster.is_some() { "; the cluster's own as well" } else { "" },
+            cluster.unwrap_or_default(),
         );
         let rehearsed = loaded.rules.made.rehearsed;
         let record = format!(

@@ -188,7 +188,7 @@ fn the_gate_may_impersonate_and_nothing_else() {
     assert_eq!(pod("kustomize")["spec"]["serviceAccountName"], account["metadata"]["name"]);
 }
 
-/// What is commented out in the gate's role is rules as well, and nothing but what an authenticator needs.
+/// What is commented out in the gate's role is rules as well, and nothing but what an authenticator or the cluster's rules need.
 #[test]
 fn what_the_gate_may_do_besides_is_there_to_be_uncommented() {
     let path = root().join("deploy/kustomize/clusterrole.yaml");

@@ -1,7 +1,7 @@
 //! The README and docs/, as far as a test can hold them true.
 
 use gatelog::{
-    authn, config,
+    authn, cluster, config,
     telemetry::{Metrics, metrics},
 };
 use std::{collections::BTreeSet, fs, path::PathBuf};
@@ -104,6 +104,7 @@ fn its_metrics_are_the_programs() {
     let registry = prometheus::Registry::new();
     let metrics = Metrics::new(&registry).unwrap();
     let _of_authentication = authn::Metrics::new(&registry).unwrap();
+    let _of_the_clusters_rules = cluster::rules::Metrics::new(&registry).unwrap();
     // What has no value yet is not gathered.
     let series = metrics.refused(&http::Method::GET);
     series.finish(200, std::time::Duration::ZERO);

@@ -28,6 +28,16 @@ impl Metrics {
             "gatelog_cluster_rules_build_seconds",
             "From changed roles and bindings to rules that decisions are made by; the count is that of the rebuilds.",
         );
+        let objects =
+            by_kind("gatelog_cluster_rules_objects", "Roles and bindings of the cluster, by kind.")?;
+        let skipped = by_kind(
+            "gatelog_cluster_rules_skipped_objects",
+            "Roles and bindings of which something is not understood and grants nothing, by kind.",
+        )?;
+        for kind in Kind::ALL {
+            objects.with_label_values(&[kind.name()]).set(0);
+            skipped.with_label_values(&[kind.name()]).set(0);
+        }
         Ok(Self {
             synced: gauge(
                 "gatelog_cluster_rules_synced",
@@ -41,11 +51,8 @@ impl Metrics {
                 "gatelog_cluster_rules_lost_seconds",
                 "For how long the cluster's rules have not been followed; 0 while they are.",
             )?,
-            objects: by_kind("gatelog_cluster_rules_objects", "Roles and bindings of the cluster, by kind.")?,
-            skipped: by_kind(
-                "gatelog_cluster_rules_skipped_objects",
-                "Roles and bindings of which something is not understood and grants nothing, by kind.",
-            )?,
+            objects,
+            skipped,
             builds: register(registry, Histogram::with_opts(builds.buckets(BUILD_BUCKETS.to_vec()))?)?,
         })
     }

@@ -60,6 +60,10 @@ impl Rig {
         self.to.send((kind, Heard::Change(change))).await.unwrap();
     }
 
+    async fn done(&self, kind: Kind) {
+        self.to.send((kind, Heard::Done(Instant::now()))).await.unwrap();
+    }
+
     async fn fail(&self, kind: Kind, problem: &str) {
         self.to.send((kind, Heard::Failed(problem.to_owned()))).await.unwrap();
     }
@@ -70,8 +74,7 @@ impl Rig {
         for object in objects {
             self.hear(kind, Change::Listed(item(kind, object))).await;
         }
-        self.hear(kind, Change::Done).await;
-        self.fresh[kind as usize].listed(Instant::now());
+        self.done(kind).await;
         self.open(kind);
     }
 
@@ -261,12 +264,23 @@ async fn a_list_without_a_watch_after_it_grows_old() {
     // As fresh as that list, so the age counts from there.
     rig.hear(CRB, Change::Listing).await;
     rig.hear(CRB, Change::Listed(item(CRB, &binding("a", 1)))).await;
-    rig.hear(CRB, Change::Done).await;
-    rig.fresh[CRB as usize].listed(Instant::now());
+    rig.done(CRB).await;
     sleep(Duration::from_secs(200)).await;
     assert!(rig.told().iter().all(|(standing, _)| !matches!(standing, Standing::Refused(_))));
     sleep(Duration::from_secs(101)).await;
     assert!(matches!(&rig.told()[..], [(Standing::Refused(_), who)] if who == "-"));
+}
+
+#[tokio::test(start_paused = true)]
+async fn rules_that_were_refused_come_back_only_as_they_are_now() {
+    let mut rig = Rig::new(AGE, false);
+    rig.sync(&["a"]).await;
+    rig.lose(CRB);
+    sleep(2 * AGE).await;
+    assert!(matches!(rig.told().last(), Some((Standing::Refused(_), _))));
+    rig.list(CRB, &[binding("b", 2)]).await;
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(rig.told(), [current("b")]);
 }
 
 #[tokio::test(start_paused = true)]

@@ -31,6 +31,8 @@ const FORGOTTEN: Duration = Duration::from_secs(10);
 #[derive(Debug)]
 pub(super) enum Heard {
     Change(Change),
+    /// A list has been read to its end; it is what was known then.
+    Done(Instant),
     /// For the log and the health check.
     Failed(String),
 }
@@ -62,15 +64,15 @@ impl Watching {
         let mut begun = Instant::now();
         while let Some(event) = events.next().await {
             let item = |raw: &Raw| Item::read(self.kind, &raw.object);
-            let change = match event {
+            let heard = match event {
                 Ok(Event::Init) => {
                     begun = Instant::now();
-                    Some(Change::Listing)
+                    Some(Heard::Change(Change::Listing))
                 }
-                Ok(Event::InitApply(raw)) => item(&raw).map(Change::Listed),
-                Ok(Event::InitDone) => Some(Change::Done),
-                Ok(Event::Apply(raw)) => item(&raw).map(Change::Applied),
-                Ok(Event::Delete(raw)) => item(&raw).map(Change::Deleted),
+                Ok(Event::InitApply(raw)) => item(&raw).map(Change::Listed).map(Heard::Change),
+                Ok(Event::InitDone) => Some(Heard::Done(begun)),
+                Ok(Event::Apply(raw)) => item(&raw).map(Change::Applied).map(Heard::Change),
+                Ok(Event::Delete(raw)) => item(&raw).map(Change::Deleted).map(Heard::Change),
                 Err(error) => {
                     let (failure, anew) = failure(self.kind, &error);
                     if refused(&error) {
@@ -85,11 +87,8 @@ impl Watching {
                     continue;
                 }
             };
-            let Some(change) = change else { continue };
-            let done = matches!(change, Change::Done);
-            self.to.send((self.kind, Heard::Change(change))).await.ok()?;
-            if done {
-                self.fresh.listed(begun);
+            if let Some(heard) = heard {
+                self.to.send((self.kind, heard)).await.ok()?;
             }
         }
         // kube's streams go on for ever.
