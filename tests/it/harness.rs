@@ -147,11 +147,6 @@ impl Gate {
         self.address
     }
 
-    /// The gate itself.
-    pub(crate) fn gate(&self) -> &server::Gate {
-        self.gate.as_ref().unwrap()
-    }
-
     /// Where it serves metrics and health.
     pub(crate) fn admin(&self) -> SocketAddr {
         self.gate.as_ref().and_then(server::Gate::admin).unwrap()
