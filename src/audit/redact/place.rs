@@ -38,6 +38,7 @@ pub(super) enum Place {
     Rows(Mode),
     Row(Mode),
     Cells,
+    Columns,
     /// One word or number.
     Scalar(Mode),
     /// Names of fields or keys.
@@ -46,6 +47,8 @@ pub(super) enum Place {
     Directive,
     /// Of a Secret.
     Metadata,
+    Owners,
+    Owner,
     Labels,
     Annotations,
     /// Which an applier wrote, or anybody.
@@ -118,8 +121,11 @@ impl Place {
             Self::Items(mode) | Self::Rows(mode) | Self::Ops(mode) => Form::List(mode.rule()),
             Self::Scalar(mode) => Form::Scalar(mode.rule()),
             Self::Directive => Form::Scalar(SecretData),
-            Self::Words | Self::Cells | Self::Managed | Self::Causes => Form::List(SecretData),
+            Self::Owners | Self::Columns | Self::Words | Self::Cells | Self::Managed | Self::Causes => {
+                Form::List(SecretData)
+            }
             Self::Metadata
+            | Self::Owner
             | Self::Labels
             | Self::Annotations
             | Self::ManagedEntry
@@ -142,6 +148,7 @@ impl Place {
         Fate::Go(match self {
             Self::Items(mode) => Self::Object(mode),
             Self::Rows(mode) => Self::Row(mode),
+            Self::Owners => Self::Owner,
             Self::Managed => Self::ManagedEntry,
             Self::Causes => Self::Cause,
             Self::Users => Self::User,
@@ -168,7 +175,7 @@ impl Place {
                 "stringdata" => Some(Self::Values { base64: false }),
                 "items" => Some(Self::Items(Mode::Secret)),
                 "rows" if traits.is(Traits::TABLE) => Some(Self::Rows(Mode::Secret)),
-                "columndefinitions" if traits.is(Traits::TABLE) => Some(Self::Any),
+                "columndefinitions" if traits.is(Traits::TABLE) => Some(Self::Columns),
                 "object" if traits.is(Traits::TYPE) => Some(Self::Object(Mode::Secret)),
                 _ => directive(key, value),
             }),
@@ -204,7 +211,14 @@ impl Place {
                 | "continue"
                 | "remainingitemcount" => Some(Self::Scalar(Mode::Secret)),
                 "labels" => Some(Self::Labels),
-                "ownerreferences" | "finalizers" => Some(Self::Any),
+                "ownerreferences" => Some(Self::Owners),
+                "finalizers" => Some(Self::Words),
+                _ => directive(key, value),
+            }),
+            Self::Owner => secret(match word {
+                "apiversion" | "kind" | "name" | "uid" | "controller" | "blockownerdeletion" => {
+                    Some(Self::Scalar(Mode::Secret))
+                }
                 _ => directive(key, value),
             }),
             Self::Labels => Fate::Go(Self::Annotation { applied: false }),
@@ -291,6 +305,8 @@ impl Place {
             | Self::Items(_)
             | Self::Rows(_)
             | Self::Cells
+            | Self::Columns
+            | Self::Owners
             | Self::Scalar(_)
             | Self::Words
             | Self::Directive
@@ -460,6 +476,11 @@ impl Traits {
     pub(super) const ABOUT_SECRET: u16 = 1 << 12;
     /// Has spec or status.
     pub(super) const SPEC: u16 = 1 << 13;
+
+    /// All but that one.
+    pub(super) fn without(self, one: u16) -> Self {
+        Self(self.0 & !one)
+    }
 
     pub(super) fn is(self, one: u16) -> bool {
         self.0 & one != 0

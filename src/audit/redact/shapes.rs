@@ -67,14 +67,23 @@ pub(super) fn has_secret(text: &str) -> bool {
     has_key(text, "stringData")
         || text.contains("Secret")
             && text.contains("data")
-            && text.match_indices("Secret").any(|(at, _)| {
-                // A few blanks, quotes, colons and backslashes stand between the key and the value.
-                let before = text.as_bytes().get(at.saturating_sub(24)..at).unwrap_or_default();
-                let between =
-                    |b: &u8| matches!(b, b' ' | b'\t' | b':' | b'"' | b'\'' | b'\\' | b'\n' | b'\r');
-                let end = before.iter().rposition(|b| !between(b));
-                end.is_some_and(|end| end + 1 < before.len() && before[..=end].ends_with(b"kind"))
-            })
+            && text.match_indices("Secret").any(|(at, _)| is_kind(text.as_bytes(), at))
+}
+
+/// Whether the word at `at` is the value of `kind`: only blanks, quotes, backslashes, a colon, and YAML's tags and anchors
+/// stand between the two.
+fn is_kind(text: &[u8], at: usize) -> bool {
+    let before = text.get(at.saturating_sub(32)..at).unwrap_or_default();
+    let Some(key) = before.windows(4).rposition(|w| w == b"kind") else { return false };
+    let between = before.get(key + 4..).unwrap_or_default();
+    let is_blank = |b: &u8| matches!(b, b' ' | b'\t' | b':' | b'"' | b'\'' | b'\\' | b'\n' | b'\r');
+    !between.is_empty()
+        && between.split(is_blank).all(|word| word.first().is_none_or(|first| matches!(first, b'!' | b'&')))
+}
+
+/// The text of an annotation of a Secret that may hold the Secret itself, in YAML or what is not quite JSON.
+pub(super) fn has_data(text: &str) -> bool {
+    has_key(text, "data") || has_key(text, "stringData")
 }
 
 /// A kubeconfig with a credential in it, as text.
@@ -383,6 +392,8 @@ mod tests {
             "{\\\"kind\\\": \\\"Secret\\\", \\\"data\\\"",
             "---\n'kind' :  'SecretList'\ndata:",
             "stringData:\n  a: b        ",
+            "kind: !!str Secret\ndata: {}",
+            "kind: &a \"Secret\"\ndata: {}",
         ] {
             assert!(has_secret(text), "{text}");
         }

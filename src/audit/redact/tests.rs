@@ -92,6 +92,19 @@ fn secrets_as_they_should_not_be() {
         r#"{"kind":["hunter2"]}"#,
         r#"{"kind":{"a":"hunter2"},"type":["hunter2"]}"#,
         r#"{"immutable":"hunter2"}"#,
+        r#"{"kind":"Table","columnDefinitions":[{"name":"Name"}],"rows":[{"cells":["hunter2"]}]}"#,
+        r#"{"kind":"Table","columnDefinitions":"hunter2"}"#,
+        r#"{"metadata":{"ownerReferences":[{"data":"hunter2"}],"finalizers":[{"a":"hunter2"}]}}"#,
+        r#"{"metadata":{"annotations":{"a":"{\"data\":{\"a\":\"hunter2\"}} trailing"}}}"#,
+        r#"{"metadata":{"annotations":{"a":" \ufeff{\"data\":{\"a\":\"hunter2\"}}"}}}"#,
+        r#"{"metadata":{"annotations":{"a":"data:\n  a: hunter2\n"}}}"#,
+        r#"{"metadata":{"annotations":{"a":"[hunter2"}}}"#,
+        r#"[{"op":"add","path":"/metadata/annotations/a/b","value":"hunter2"}]"#,
+        r#"[{"op":"add","path":"/metadata/managedFields/0/fieldsV1","value":{"f:data":{"v:hunter2":{}}}}]"#,
+        r#"[{"op":"add","path":"/rows/0/cells/0","value":"hunter2"}]"#,
+        r#"[{"op":"add","path":"/items/0/data/x","value":"hunter2"}]"#,
+        r#"{"type":"ADDED","object":{"data":{"a":"hunter2"}}}"#,
+        r#"{"kind":"Status","kind":"Secret","message":"hunter2"}"#,
         r#"{"metadata":"hunter2"}"#,
         r#"{"metadata":{"data":{"a":"hunter2"}}}"#,
         r#"{"metadata":{"annotations":"hunter2"}}"#,
@@ -104,7 +117,6 @@ fn secrets_as_they_should_not_be() {
         r#"[{"hunter":"hunter2"}]"#,
         r#""hunter2""#,
     ] {
-        // Where the directive or the option is no known one, it is shown that it is none.
         let got = redactor.body(&about, body).unwrap();
         assert!(!got.text.contains("hunter2"), "{body}\n{}", got.text);
         assert!(serde_json::from_str::<Value>(&got.text).is_ok(), "{}", got.text);

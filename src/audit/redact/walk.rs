@@ -176,9 +176,10 @@ impl<'r> Walk<'r> {
             self.act(rule);
             Some(self.redactor.key.mark(text.as_bytes()))
         };
+        let is_annotation = matches!(place, Place::Annotation { .. });
         let blank = text.bytes().take_while(|b| matches!(b, b' ' | b'\t' | b'\r' | b'\n')).count();
         if matches!(text.as_bytes().get(blank), Some(b'{' | b'[')) {
-            let mode = if matches!(place, Place::Annotation { .. }) { Mode::Secret } else { Mode::Plain };
+            let mode = if is_annotation { Mode::Secret } else { Mode::Plain };
             let root = |tape: &Tape<'_>| match tape.kind(0) {
                 Kind::Array => Place::Items(mode),
                 _ => Place::Object(mode),
@@ -189,11 +190,11 @@ impl<'r> Walk<'r> {
             }
             match self.document(text, nesting + 1, root) {
                 Ok(new) => return new,
-                Err(Unreadable::NotJson) => {}
+                Err(Unreadable::NotJson) if !is_annotation => {}
                 Err(_) => return whole(Builtin::SecretData),
             }
         }
-        if place == (Place::Annotation { applied: true }) {
+        if is_annotation && (place == (Place::Annotation { applied: true }) || shapes::has_data(text)) {
             return whole(Builtin::SecretData);
         }
         if self.on(Builtin::PackedText) && shapes::is_packed(text) {
@@ -276,6 +277,11 @@ impl Pass<'_, '_, '_> {
     fn object(&mut self, at: usize, place: Place, states: Range<usize>) {
         let tape = self.tape;
         let traits = Traits::of(tape, at);
+        // Nobody sends a Table; what is called so is to look like one.
+        let traits = match self.walk.about.part {
+            Part::Request => traits.without(Traits::TABLE),
+            Part::Response => traits,
+        };
         let place = self.refined(place, traits, at);
         let states = match place {
             Place::Object(_) | Place::Status | Place::Options => self.begin(at, states),

@@ -3,6 +3,7 @@
 use super::Pass;
 use crate::audit::redact::{
     place::{Fate, Form, Mode, Place, Traits, Word},
+    rule::Builtin,
     tape::Kind,
 };
 use std::{borrow::Cow, ops::Range};
@@ -70,6 +71,7 @@ impl Pass<'_, '_, '_> {
             let value = segments.peek().is_none().then_some(value);
             let fate = match place.form() {
                 Form::Scalar(rule) => Fate::Mark(rule),
+                _ if matches!(place, Place::Annotation { .. }) => Fate::Mark(Builtin::SecretData),
                 Form::List(_) => place.element(),
                 _ if is_list => place.element(),
                 _ => place.member(&name, Traits::default(), value, self.walk.redactor.on),
