@@ -12,11 +12,13 @@ use serde_json::{Value, json};
 use std::sync::{Mutex, PoisonError};
 use tokio::time::sleep;
 
+type Told = (Standing, Option<Arc<Rules>>);
+
 struct Rig {
     to: mpsc::Sender<(Kind, Heard)>,
     fresh: [Arc<Fresh>; 4],
     open: [Option<Open>; 4],
-    told: Arc<Mutex<Vec<(Standing, Option<Arc<Rules>>)>>>,
+    told: Arc<Mutex<Vec<Told>>>,
 }
 
 fn endpoint() -> Arc<Endpoint> {
