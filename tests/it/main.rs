@@ -55,6 +55,7 @@ mod scene;
 #[cfg(feature = "demo")]
 mod streams;
 mod token_review;
+mod transparency;
 mod upstream;
 #[cfg(feature = "demo")]
 mod upstreams;

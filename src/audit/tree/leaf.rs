@@ -153,25 +153,26 @@ impl Leaf {
             Kind::Prune { .. } => 6,
             Kind::Erase { .. } => 7,
         };
-        out.extend([VERSION, code]);
-        out.extend(self.sequence.to_be_bytes());
-        out.extend(self.time.0.to_be_bytes());
+        out.reserve(LONGEST);
+        out.extend_from_slice(&[VERSION, code]);
+        out.extend_from_slice(&self.sequence.to_be_bytes());
+        out.extend_from_slice(&self.time.0.to_be_bytes());
         match self.kind {
             Kind::Event(Event { stage, id, line, lost }) => {
                 out.push(stage_code(stage));
-                out.extend(id.0);
-                out.extend(line.0);
-                out.extend(lost.to_be_bytes());
+                out.extend_from_slice(&id.0);
+                out.extend_from_slice(&line.0);
+                out.extend_from_slice(&lost.to_be_bytes());
             }
-            Kind::Torn(line) => out.extend(line.0),
+            Kind::Torn(line) => out.extend_from_slice(&line.0),
             Kind::Prune { before, segment } => {
-                out.extend(before.to_be_bytes());
-                out.extend(segment.to_be_bytes());
+                out.extend_from_slice(&before.to_be_bytes());
+                out.extend_from_slice(&segment.to_be_bytes());
             }
             Kind::Start { recovered: number }
             | Kind::Stop { lost: number }
             | Kind::Rotate { segment: number }
-            | Kind::Erase { line: number } => out.extend(number.to_be_bytes()),
+            | Kind::Erase { line: number } => out.extend_from_slice(&number.to_be_bytes()),
         }
     }
 

@@ -7,6 +7,10 @@
 //!
 //! A tree of 70,000 leaves is in 273 full and one partial tile of level 0, one full and one partial tile of level 1, and one
 //! partial tile of level 2, with one hash in it.
+//!
+//! Tiles are written before the checkpoint that covers them is signed: a log that goes on from less than it has signed
+//! contradicts itself. A partial tile may be removed when the full one, or one of a later checkpoint, is there; a full one
+//! when a prune that is signed names its end.
 
 use super::{
     Hash, Tree,
@@ -287,7 +291,7 @@ impl Tiles {
     pub fn append(&mut self, time: MicroTime, kind: Kind) -> Leaf {
         let leaf = Leaf { sequence: self.tree.size(), time, kind };
         let at = self.entries.len();
-        self.entries.extend([0; 2]);
+        self.entries.extend_from_slice(&[0; 2]);
         leaf.write(&mut self.entries);
         let entry = &self.entries[at + 2..];
         let (hash, length) = (Hash::leaf(entry), entry.len() as u16);
@@ -302,7 +306,7 @@ impl Tiles {
                 hashes.push(Vec::new());
             }
             let Some(tile) = hashes.get_mut(usize::from(level)) else { return };
-            tile.extend(hash.0);
+            tile.extend_from_slice(&hash.0);
             if tile.len() == usize::from(WIDTH) * Hash::BYTES {
                 let (index, width) = (node.index / u64::from(WIDTH), WIDTH);
                 if level == 0 {
