@@ -267,6 +267,9 @@ fn texts_in_texts() {
         let plain = wrap("[1, 2]", times.min(MOST_NESTED));
         assert_eq!(redactor.body(&about, &plain).unwrap().text, plain);
     }
+    let deeper = wrap("[1, 2]", MOST_NESTED + 1);
+    let got = redactor.body(&about, &deeper).unwrap();
+    assert_eq!((got.marks, got.rules), (1, vec!["secret-data"]), "deeper ones go as a whole");
 }
 
 #[test]
