@@ -222,7 +222,7 @@ impl Right {
                     Some(prefix) => path.starts_with(prefix),
                     None => path == known,
                 };
-                return matches!(verb, "get" | "head") && PATHS.iter().any(|known| within(known));
+                return matches!(verb, "get" | "head") && PATHS.iter().any(within);
             }
         };
         match (verb, group, resource) {
