@@ -185,6 +185,22 @@ impl ApiServer {
         self.server.seen().clear();
     }
 
+    /// Stores an object, in place of one of its name, as if somebody had applied it: watches tell of it.
+    ///
+    /// # Errors
+    /// What the server would have answered.
+    pub fn apply(&self, object: serde_json::Value) -> io::Result<()> {
+        world::place(&self.server.store, object)
+    }
+
+    /// Deletes the object of this kind, namespace and name; whether it was there.
+    ///
+    /// # Errors
+    /// A kind that the server does not have.
+    pub fn remove(&self, object: &serde_json::Value) -> io::Result<bool> {
+        world::remove(&self.server.store, object)
+    }
+
     /// Forgets the history of the store: watches from before are answered with 410.
     pub fn compact(&self) {
         self.server.store.compact();

@@ -1,8 +1,9 @@
 //! What the demo's cluster holds when it starts.
 
 use super::{
+    answer::Failure,
     kinds::{self, KINDS},
-    store::Store,
+    store::{Store, key_of},
     value::{set, text},
     write::{self, Write},
 };
@@ -62,27 +63,41 @@ pub(super) fn fill(store: &Store, gate: &Gateway) -> io::Result<()> {
         objects.extend(documents.into_iter().map(|d| d.value));
     }
     objects.extend(gateway(gate));
+    objects.into_iter().try_for_each(|object| place(store, object))
+}
+
+/// Stores an object as the server's own administrators would, in place of one of its name.
+pub(super) fn place(store: &Store, object: Value) -> io::Result<()> {
     let by = Write { manager: "gatelog-demo".into(), dry_run: false };
-    for object in objects {
-        let group = text(&object, "/apiVersion").split_once('/').map_or("", |(g, _)| g).to_owned();
-        let kind = text(&object, "/kind").to_owned();
-        let at = kinds::by_kind(&group, &kind)
-            .ok_or_else(|| io::Error::other(format!("the demo's world has an unknown kind {kind:?}")))?;
-        let namespace = text(&object, "/metadata/namespace").to_owned();
-        let keep = KINDS.get(at).filter(|k| k.plural == "nodes").and(object.get("status").cloned());
-        store
-            .write(|s| {
-                let made = write::create(s, at, &namespace, object, &by)?;
-                if let Some(status) = keep {
-                    let mut with_status = Value::clone(&made);
-                    set(&mut with_status, "/status", status);
-                    s.put(at, with_status);
-                }
-                Ok(())
-            })
-            .map_err(|f: super::answer::Failure| io::Error::other(f.message))?;
-    }
-    Ok(())
+    let at = table(&object)?;
+    let (namespace, name) = key_of(&object);
+    let keep = KINDS.get(at).filter(|k| k.plural == "nodes").and(object.get("status").cloned());
+    let placed = store.write(|s| {
+        if s.get(at, &namespace, &name).is_some() {
+            return write::update(s, at, "", &namespace, &name, object, &by).map(|_| ());
+        }
+        let made = write::create(s, at, &namespace, object, &by)?;
+        if let Some(status) = keep {
+            let mut with_status = Value::clone(&made);
+            set(&mut with_status, "/status", status);
+            s.put(at, with_status);
+        }
+        Ok(())
+    });
+    placed.map_err(|f: Failure| io::Error::other(f.message))
+}
+
+/// Takes an object of this kind, namespace and name out of the store; whether it was there.
+pub(super) fn remove(store: &Store, object: &Value) -> io::Result<bool> {
+    let at = table(object)?;
+    let (namespace, name) = key_of(object);
+    Ok(store.write(|s| s.remove(at, &namespace, &name)).is_some())
+}
+
+fn table(object: &Value) -> io::Result<usize> {
+    let group = text(object, "/apiVersion").split_once('/').map_or("", |(group, _)| group);
+    let kind = text(object, "/kind");
+    kinds::by_kind(group, kind).ok_or_else(|| io::Error::other(format!("the demo has no kind {kind:?}")))
 }
 
 /// The gate's own rights.
