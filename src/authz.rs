@@ -360,7 +360,8 @@ fn opens_tunnel(asked: Attributes<'_>, upgrade: bool) -> bool {
         Object::Resource { group: "", resource: "nodes", subresource: "proxy", .. } => {
             upgrade || asked.verb == "create"
         }
-        Object::Resource { subresource, .. } => upgrade && asked.verb != "watch" && subresource != "log",
+        Object::Resource { group: "", resource: "pods", subresource: "log", .. } => false,
+        Object::Resource { subresource, .. } => upgrade && !(asked.verb == "watch" && subresource.is_empty()),
         Object::Path(_) => upgrade,
     }
 }

@@ -14,7 +14,7 @@ use crate::{
     authn::{Authenticated, Authn},
     authz::{
         Authz, Permit, Refused, Why,
-        selfreview::{self, Review},
+        selfreview::{self, Review, Unanswered},
     },
     body::{self, BadBody, Budget, Inbound, Passage, Reading},
     forward::{Answered, Caller, Forward, Wanted, upgrade},
@@ -44,7 +44,10 @@ use std::{
     task::Poll,
     time::{Duration, Instant, SystemTime},
 };
-use tokio::time::{Timeout, timeout_at};
+use tokio::{
+    sync::Semaphore,
+    time::{Timeout, timeout_at},
+};
 
 /// What decides on requests; replaced as a whole by a reload. A request takes one and keeps it until it is answered.
 #[derive(Debug)]
@@ -82,6 +85,8 @@ pub struct Gateway {
     limits: Arc<Limits>,
     streams: Arc<Streams>,
     budget: Arc<Budget>,
+    /// Lists of rights that are cut at a time.
+    cutting: Arc<Semaphore>,
     metrics: Arc<Metrics>,
     config: Config,
 }
@@ -143,7 +148,8 @@ impl Gateway {
     ) -> Arc<Self> {
         let budget = Budget::new(config.buffered_bodies);
         let snapshot = ArcSwap::from_pointee(snapshot);
-        Arc::new(Self { snapshot, audit, limits, streams: Arc::default(), budget, metrics, config })
+        let (streams, cutting) = (Arc::default(), Arc::new(Semaphore::new(CUTTING)));
+        Arc::new(Self { snapshot, audit, limits, streams, budget, cutting, metrics, config })
     }
 
     /// What decides at the moment.
@@ -291,8 +297,8 @@ impl Gateway {
         };
         way.answered(sent.elapsed());
         let response = match (cut, answered??) {
-            (Some(cut), Answered::Body { response, .. }) if response.status() == StatusCode::CREATED => {
-                self.cut(&cut, response, way).await?
+            (Some(cut), Answered::Body { response, .. }) if response.status().is_success() => {
+                self.cut(cut, response, way).await?
             }
             (_, answered) => answered.into(),
         };
@@ -302,7 +308,7 @@ impl Gateway {
     /// Reads a list of rights, and leaves of it what the gate's own rules allow as well.
     async fn cut(
         &self,
-        cut: &selfreview::Cut,
+        cut: selfreview::Cut,
         response: Response<Incoming>,
         way: &mut Way,
     ) -> Result<Response<Source>, Failure> {
@@ -313,12 +319,27 @@ impl Gateway {
             deadline: way.deadline,
         };
         let whole = body::Whole::read(body, None, &reading, &self.budget).await;
-        let theirs = match &whole {
-            Ok(whole) => selfreview::Theirs::Whole(whole.bytes()),
-            Err(BadBody::TooLarge(_)) => selfreview::Theirs::TooLarge,
-            Err(bad) => return Err(Failure::Answer(bad.clone())),
+        if let Err(bad) = &whole
+            && !matches!(bad, BadBody::TooLarge(_))
+        {
+            return Err(Failure::Answer(bad.clone()));
+        }
+        // Lists can be made so long that comparing them is work, and takes many times their size in memory.
+        let cutting = async {
+            let turn = self.cutting.clone().acquire_owned().await.ok();
+            tokio::task::spawn_blocking(move || {
+                let _until_done = (turn, &whole);
+                cut.answer(match &whole {
+                    Ok(whole) => selfreview::Theirs::Whole(whole.bytes()),
+                    Err(_) => selfreview::Theirs::TooLarge,
+                })
+            })
+            .await
         };
-        Ok(way.review(Some(head), cut.answer(theirs)?))
+        let answer = by(way.deadline, cutting).await?;
+        let answer =
+            answer.map_err(|_| Unanswered::from(Status::internal("the list could not be cut")))??;
+        Ok(way.review(Some(head), answer))
     }
 
     fn parse(&self, head: &Parts, way: &mut Way) -> Result<Asked, Failure> {
@@ -409,6 +430,9 @@ async fn ended(lease: Option<&Lease>) -> Reason {
 fn by<W: Future>(deadline: Option<tokio::time::Instant>, work: W) -> Timeout<W> {
     timeout_at(deadline.unwrap_or_else(|| tokio::time::Instant::now() + FOREVER), work)
 }
+
+/// Lists of rights that are cut at a time, whoever asked: each may take a hundred megabytes for a moment.
+const CUTTING: usize = 2;
 
 /// Longer than any stream.
 const FOREVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);

@@ -20,7 +20,6 @@ use super::{Authz, Live, Mode, Permit};
 use crate::{
     codec::protobuf::{Envelope, Writer},
     identity::User,
-    rbac::Rules,
     request::{RequestInfo, Verb},
     status::Status,
 };
@@ -29,6 +28,7 @@ use http::HeaderMap;
 use media::{Encoding, Sent};
 use question::Question;
 use serde_json::{Map, Value, json};
+use std::sync::Arc;
 
 /// What becomes of a request that may be a review of oneself.
 #[derive(Debug)]
@@ -37,7 +37,7 @@ pub enum Review {
     Pass,
     /// It is answered here.
     Answered(Answer),
-    /// The upstream is asked, in JSON, and its 201 is cut.
+    /// The upstream is asked, in JSON, and its answer is cut.
     Cut(Cut),
 }
 
@@ -123,7 +123,7 @@ impl Authz {
 
     fn review_of(
         &self,
-        user: &User,
+        user: &Arc<User>,
         info: &RequestInfo,
         query: Option<&str>,
         headers: &HeaderMap,
@@ -143,10 +143,10 @@ impl Authz {
                     // The upstream says what is missing.
                     return Ok(Review::Pass);
                 }
-                let listed = |rules: &Rules| rules.listed(user.name(), user.groups(), &namespace);
-                let ours = self.rules().flat_map(|(_, rules)| listed(rules)).collect();
+                let rules = self.rules().map(|(_, rules)| Arc::clone(rules)).collect();
                 let unknown = matches!(self.cluster, Live::Unknown(_));
-                Ok(Review::Cut(Cut { form, encoding, ours, unknown }))
+                let user = Arc::clone(user);
+                Ok(Review::Cut(Cut { form, encoding, user, namespace, rules, unknown }))
             }
             Kind::Access => {
                 let question = Question::read(&sent).map_err(|why| form.malformed(&why.to_string()))?;

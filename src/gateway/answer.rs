@@ -81,7 +81,9 @@ pub(super) fn review(head: Option<Parts>, answer: Review) -> Response<Source> {
     headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache, private"));
     if let Some(head) = head {
         *headers = head.headers;
-        for of_another_body in [header::CONTENT_LENGTH, header::ETAG, header::LAST_MODIFIED] {
+        for of_another_body in
+            [header::CONTENT_LENGTH, header::CONTENT_ENCODING, header::ETAG, header::LAST_MODIFIED]
+        {
             headers.remove(of_another_body);
         }
     }

@@ -193,11 +193,11 @@ impl Rules {
         let mut nearest: Option<Short<'a>> = None;
         let mut consider = |short: Short<'a>| match (&mut nearest, short) {
             (Some(Short::Verbs(verbs)), Short::Verbs(more)) => {
-                more.into_iter().for_each(|v| {
-                    if !verbs.contains(&v) {
-                        verbs.push(v)
+                for verb in more {
+                    if verbs.len() <= LISTED && !verbs.contains(&verb) {
+                        verbs.push(verb);
                     }
-                });
+                }
             }
             (Some(known), short) if known.distance() <= short.distance() => {}
             (slot, short) => *slot = Some(short),
@@ -206,7 +206,7 @@ impl Rules {
         match (&question.what, asked.object) {
             (What::Path { .. }, _) => {
                 for (rule, _) in role.matching(question).filter_map(rule) {
-                    consider(Short::Verbs(rule.verbs.iter().map(String::as_str).collect()));
+                    consider(Short::Verbs(rule.verbs.iter().take(LISTED + 1).map(String::as_str).collect()));
                 }
             }
             (What::Resource { group, name, .. }, Object::Resource { resource, subresource, .. }) => {
@@ -214,7 +214,9 @@ impl Rules {
                     match (has(&test.groups, *group), has(&test.verbs, question.verb), test.means(name)) {
                         (true, true, false) => consider(Short::Names(&rule.resource_names)),
                         (true, false, true) => {
-                            consider(Short::Verbs(rule.verbs.iter().map(String::as_str).collect()));
+                            consider(Short::Verbs(
+                                rule.verbs.iter().take(LISTED + 1).map(String::as_str).collect(),
+                            ));
                         }
                         (false, true, true) => consider(Short::Groups(&rule.api_groups)),
                         _ => {}

@@ -28,13 +28,17 @@ const WORK: usize = 1_000_000;
 pub fn intersection(theirs: &[Rule], ours: &[Arc<Rule>], cap: usize) -> Cut {
     let mut work = Work(WORK);
     let same: HashSet<&Rule> = ours.iter().map(|rule| &**rule).collect();
-    let mut covered = |rule: &Rule| same.contains(rule) || ours.iter().any(|o| work.covers(o, rule));
+    let mut covered =
+        |rule: &Rule| same.contains(rule) || ours.iter().any(|o| !work.spent() && work.covers(o, rule));
     let (whole, parts): (Vec<_>, Vec<_>) = theirs.iter().enumerate().partition(|(_, rule)| covered(rule));
     let mut incomplete = whole.len() > cap;
     let whole: Vec<(usize, Rule)> =
         whole.into_iter().take(cap).map(|(at, rule)| (at, rule.clone())).collect();
     let mut pieces: Vec<(usize, Rule)> = Vec::new();
     'all: for (at, rule) in parts {
+        if work.spent() {
+            break;
+        }
         for piece in ours.iter().flat_map(|o| work.common(rule, o)).collect::<Vec<_>>() {
             if whole.iter().chain(&pieces).any(|(_, known)| work.covers(known, &piece)) {
                 continue;

@@ -978,6 +978,62 @@ fn cut(theirs: &[&str], ours: &[&str], cap: usize) -> Cut {
     intersection(&theirs, &ours, cap)
 }
 
+/// Within a second or so, where it once took minutes: whoever writes roles must not decide how long others wait.
+fn soon<T>(what: &str, work: impl FnOnce() -> T) -> T {
+    let begun = std::time::Instant::now();
+    let done = work();
+    assert!(begun.elapsed().as_secs() < 10, "{what}: {:?}", begun.elapsed());
+    done
+}
+
+#[test]
+fn long_lists_that_have_nothing_in_common_do_not_meet_for_long() {
+    let list = |of: &str| (0..30_000).map(|i| rule(&format!("get|{of}|r{i}"))).collect::<Vec<_>>();
+    let ours: Vec<Arc<Rule>> = list("a").into_iter().map(Arc::new).collect();
+    let cut = soon("intersection", || intersection(&list("b"), &ours, 100));
+    assert_eq!(cut, Cut { rules: Vec::new(), incomplete: true });
+}
+
+#[test]
+fn a_refusal_is_quick_whatever_roles_hold() {
+    let name = |name: &str| RoleName { namespace: None, name: name.into() };
+    let role = |of: &str, rules| Role {
+        name: name(of),
+        labels: BTreeMap::new(),
+        rules,
+        aggregation: None,
+        place: place(),
+    };
+    let binding = |of: &str, to: &str, subjects| Binding {
+        name: Arc::new(BindingName { namespace: None, name: of.into(), role: name(to) }),
+        subjects,
+        place: place(),
+    };
+    let verbs = |of: &str| {
+        let verbs = (0..60_000).map(|i| format!("{of}{i}")).collect();
+        let (api_groups, resources) = (vec![String::new()], vec!["pods".to_owned()]);
+        Arc::new(Rule { verbs, api_groups, resources, ..Rule::default() })
+    };
+    let system = |i| Subject::ServiceAccount { namespace: "kube-system".into(), name: format!("a{i}") };
+    let roles = [
+        role("verbs", vec![verbs("a"), verbs("b"), verbs("c")]),
+        role("view", vec![Arc::new(rule("get|\"\"|pods"))]),
+    ];
+    let bindings = [
+        binding("verbs", "verbs", vec![Subject::User("u".into())]),
+        binding("view", "view", (0..200_000).map(system).collect()),
+    ];
+    let rules = Rules::as_written(&roles, &bindings);
+    let asked = resource("get", "dev", "pods", "x");
+    let near = soon("nearest", || rules.nearest("u", &[], asked));
+    assert_eq!(
+        near.text,
+        "ClusterRole verbs, bound by ClusterRoleBinding verbs, allows a0, a1, a2, a3, a4, a5, a6, a7, … on pods; not get"
+    );
+    let others = soon("others", || (0..200).map(|_| rules.others(asked, 3)).next_back()).unwrap();
+    assert_eq!((others.few.len(), others.more), (0, true), "there may be others");
+}
+
 #[test]
 fn two_lists_of_rules_meet() {
     let meet = |theirs: &[&str], ours: &[&str], expected: &[&str]| {

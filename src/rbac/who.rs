@@ -18,8 +18,9 @@ pub struct Others {
     pub more: bool,
 }
 
-/// Roles that [`Rules::others`] looks at in one scope, and grants that it chooses from.
+/// Roles that [`Rules::others`] looks at in one scope, grants of theirs, and grants that it chooses from.
 const EXAMINED: usize = 256;
+const GRANTS: usize = 4_096;
 const FOUND: usize = 64;
 
 impl Rules {
@@ -41,10 +42,10 @@ impl Rules {
         let mut others = Others::default();
         for scope in [question.scope, Some(CLUSTER)].into_iter().flatten() {
             let (found, all) = self.allowing(&question, scope, EXAMINED);
-            others.few.extend(
-                found.filter(|grounds| !grounds.system()).take(FOUND.saturating_sub(others.few.len())),
-            );
-            others.more |= !all || others.few.len() == FOUND;
+            let mut looked = 0;
+            let found = found.take(GRANTS).inspect(|_| looked += 1).filter(|grounds| !grounds.system());
+            others.few.extend(found.take(FOUND.saturating_sub(others.few.len())));
+            others.more |= !all || looked == GRANTS || others.few.len() == FOUND;
         }
         others.few.sort_by(|a, b| a.preference().cmp(&b.preference()));
         others.more |= others.few.len() > few;

@@ -360,6 +360,11 @@ fn what_is_enforced_in_either_mode() {
         (&post, "/api/v1/namespaces/d/services/s/proxy/x", false, false),
         (&get, "/api/v1/namespaces/d/services/s/proxy/x", true, true),
         (&get, "/api/v1/namespaces/d/pods/p/proxy/x", true, true),
+        // Called a watch or a log, but whatever answers there decides what it is.
+        (&get, "/api/v1/watch/namespaces/d/pods/p/proxy/x", true, true),
+        (&get, "/apis/x.example/v1/watch/namespaces/d/vms/v/proxy", true, true),
+        (&get, "/apis/x.example/v1/namespaces/d/vms/v/log", true, true),
+        (&get, "/apis/x.example/v1/watch/namespaces/d/vms", true, false),
     ];
     for (method, target, upgrade, enforced) in rows {
         let asked = asked(method.clone(), target);
