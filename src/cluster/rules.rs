@@ -68,6 +68,9 @@ const TOGETHER: Duration = Duration::from_millis(50);
 const REST: Duration = Duration::from_millis(400);
 /// A watch is missed when it is not open again by then.
 const GRACE: Duration = Duration::from_secs(3);
+/// So long after its end a watch is opened again from where it was, however short the rules' age; later, after half of that age, a list
+/// is read first.
+const RESUMED: Duration = Duration::from_secs(3);
 /// The upstream may be another after a reload; and a gauge counts seconds.
 const LOOK: Duration = Duration::from_secs(1);
 /// Changes that are on their way.
@@ -126,11 +129,12 @@ struct Watches {
 }
 
 impl Watches {
-    fn start(endpoint: Arc<Endpoint>, since: Instant) -> Self {
+    fn start(endpoint: Arc<Endpoint>, since: Instant, max_age: Duration) -> Self {
         let client = Arc::new(Client::to(endpoint.clone()));
         let (to, heard) = mpsc::channel(QUEUE);
         let noticed = Arc::new(Notify::new());
-        let fresh = [(); 4].map(|()| Arc::new(Fresh::new(since, noticed.clone())));
+        let fresh =
+            [(); 4].map(|()| Arc::new(Fresh::new(since, (max_age / 2).max(RESUMED), noticed.clone())));
         let mut tasks = JoinSet::new();
         for (kind, fresh) in Kind::ALL.into_iter().zip(&fresh) {
             let (client, endpoint, fresh) = (client.clone(), endpoint.clone(), fresh.clone());
@@ -157,7 +161,7 @@ impl Follower {
             config,
             metrics,
             tell,
-            watches: Watches::start(endpoint, now),
+            watches: Watches::start(endpoint, now, config.max_age),
             store: Store::default(),
             rules: None,
             standing: Standing::Unknown(NOT_LISTED.to_owned()),
@@ -183,7 +187,7 @@ impl Follower {
                 tracing::info!(upstream = %endpoint.authority(), "following the rules of another upstream")
             }
         }
-        self.watches = Watches::start(endpoint, since);
+        self.watches = Watches::start(endpoint, since, self.config.max_age);
         self.store = Store::default();
         self.problems = [const { None }; 4];
         self.changed = None;

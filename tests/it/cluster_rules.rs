@@ -208,12 +208,14 @@ async fn lost_rules_are_kept_then_refused_and_come_back() {
     assert!(lost.elapsed() >= Duration::from_millis(4_000), "{:?}", lost.elapsed());
     until("not ready", async || health(&gate, "/readyz").await.0 == 500).await;
     let why = health(&gate, "/readyz/rules").await.1;
-    assert!(why.contains("the cluster's rules have not been up to date for 4.5s: watch "), "{why}");
+    assert!(why.contains("the cluster's rules have not been up to date for 4.5s: "), "{why}");
     assert_eq!(metric(&gate, "gatelog_cluster_rules_in_force").await, 0.0);
+    let before = lists(&gate);
     gate.cluster.faults().clear();
     ready(&gate).await;
     assert_eq!(asked().await, 200);
-    assert_eq!(lists(&gate), 1, "the watches went on from where they were");
+    // What was missed could still be on its way after a watch has been opened.
+    assert!(lists(&gate) > before, "they were listed anew");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

@@ -18,6 +18,8 @@ const BETWEEN: Duration = Duration::from_secs(1);
 #[derive(Debug)]
 pub(super) struct Fresh {
     line: Mutex<Line>,
+    /// What was not followed for so long is listed anew.
+    limit: Duration,
     /// Told of every change.
     noticed: Arc<Notify>,
 }
@@ -29,14 +31,40 @@ struct Line {
     /// Since when changes may have been missed; means nothing while a watch is settled.
     down: Instant,
     opened: Option<Instant>,
+    /// When everything was last known: listed to its end, or followed.
+    known: Instant,
+    /// The last watch fell silent.
+    silent: bool,
     /// Which of all watches is the last.
     last: u64,
 }
 
 impl Fresh {
     /// Nothing has reached the gate since then.
-    pub(super) fn new(since: Instant, noticed: Arc<Notify>) -> Self {
-        Self { line: Mutex::new(Line { up: None, down: since, opened: None, last: 0 }), noticed }
+    pub(super) fn new(since: Instant, limit: Duration, noticed: Arc<Notify>) -> Self {
+        let line = Line { up: None, down: since, opened: None, known: since, silent: false, last: 0 };
+        Self { line: Mutex::new(line), limit, noticed }
+    }
+
+    /// A list has been read to its end; a watch may go on from there.
+    pub(super) fn known(&self) {
+        let mut line = self.line();
+        line.known = Instant::now();
+        line.silent = false;
+    }
+
+    /// Why no watch may go on from where the last one was: what was missed could be a revocation, and would be on its way for as long
+    /// as the server likes while the watch counts as open.
+    pub(super) fn must_list(&self, now: Instant) -> Option<&'static str> {
+        let line = self.line();
+        match line.up {
+            Some(_) => None,
+            None if line.silent => Some("the last watch fell silent"),
+            None if now.saturating_duration_since(line.known) >= self.limit => {
+                Some("the last watch was too long ago")
+            }
+            None => None,
+        }
     }
 
     /// A watch has been answered.
@@ -49,7 +77,7 @@ impl Fresh {
         let number = line.last;
         drop(line);
         self.noticed.notify_one();
-        Open { of: Arc::clone(self), number }
+        Open { of: Arc::clone(self), number, heard: now, ended: false }
     }
 
     /// Everything was listed, as of then.
@@ -93,6 +121,22 @@ impl Line {
 pub(super) struct Open {
     of: Arc<Fresh>,
     number: u64,
+    /// When something last came.
+    heard: Instant,
+    /// It has ended or failed; else it is let go because nothing came.
+    ended: bool,
+}
+
+impl Open {
+    /// Something has come.
+    pub(super) fn hear(&mut self) {
+        self.heard = Instant::now();
+    }
+
+    /// It has ended or failed.
+    pub(super) fn end(mut self) {
+        self.ended = true;
+    }
 }
 
 impl Drop for Open {
@@ -103,8 +147,10 @@ impl Drop for Open {
             return;
         }
         if line.settled(now) {
-            line.down = now;
+            line.down = if self.ended { now } else { line.down.max(self.heard) };
+            line.known = line.down;
         }
+        line.silent |= !self.ended;
         line.up = None;
         drop(line);
         self.of.noticed.notify_one();
@@ -119,7 +165,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn a_watch_counts_from_when_it_has_settled_until_it_ends() {
         let start = Instant::now();
-        let fresh = Arc::new(Fresh::new(start, Arc::default()));
+        let fresh = Arc::new(Fresh::new(start, Duration::from_secs(100), Arc::default()));
         let lost = || fresh.lost(Instant::now()).map(|at| at - start);
         let secs = |s| Some(Duration::from_secs(s));
         advance(Duration::from_secs(5)).await;
@@ -133,19 +179,50 @@ mod tests {
         sleep(SETTLED).await;
         assert_eq!(lost(), None);
         advance(Duration::from_secs(60)).await;
-        drop(open);
+        open.end();
         let ended = Some(Duration::from_secs(65) + SETTLED);
         assert_eq!(lost(), ended);
         for _ in 0..3 {
-            drop(fresh.opened());
+            fresh.opened().end();
             advance(Duration::from_secs(1)).await;
         }
         assert_eq!(lost(), ended, "a watch that ends at once is none");
         let before = fresh.opened();
         let open = fresh.opened();
-        drop(before);
+        before.end();
         sleep(SETTLED).await;
         assert_eq!((lost(), fresh.settles(Instant::now())), (None, None));
+        open.end();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn after_silence_or_a_long_time_a_list_is_needed() {
+        let start = Instant::now();
+        let fresh = Arc::new(Fresh::new(start, Duration::from_secs(100), Arc::default()));
+        let anew = || fresh.must_list(Instant::now()).unwrap_or_default();
+        let lost = || fresh.lost(Instant::now()).map(|at| (at - start).as_secs());
+        fresh.known();
+        assert_eq!(anew(), "");
+        let mut open = fresh.opened();
+        advance(Duration::from_secs(50)).await;
+        open.hear();
+        advance(Duration::from_secs(65)).await;
+        assert_eq!((anew(), lost()), ("", None));
+        // kube lets go of it.
         drop(open);
+        assert_eq!(lost(), Some(50), "since something last came");
+        assert_eq!(anew(), "the last watch fell silent");
+        fresh.known();
+        assert_eq!(anew(), "");
+        let open = fresh.opened();
+        advance(Duration::from_secs(65)).await;
+        open.end();
+        assert_eq!((anew(), lost()), ("", Some(180)), "a watch on which nothing happened");
+        advance(Duration::from_secs(99)).await;
+        assert_eq!(anew(), "");
+        advance(Duration::from_secs(1)).await;
+        assert_eq!(anew(), "the last watch was too long ago");
+        fresh.known();
+        assert_eq!(anew(), "");
     }
 }

@@ -31,7 +31,7 @@ impl Rig {
     fn new(max_age: Duration, keep: bool) -> Self {
         let (to, heard) = mpsc::channel(QUEUE);
         let noticed = Arc::new(Notify::new());
-        let fresh = [(); 4].map(|()| Arc::new(Fresh::new(Instant::now(), noticed.clone())));
+        let fresh = [(); 4].map(|()| Arc::new(Fresh::new(Instant::now(), max_age, noticed.clone())));
         let told: Arc<Mutex<Vec<_>>> = Arc::default();
         let telling = told.clone();
         let tell = move |standing: &Standing, rules: Option<&Arc<Rules>>| {
@@ -95,7 +95,9 @@ impl Rig {
     }
 
     fn lose(&mut self, kind: Kind) {
-        self.open[kind as usize] = None;
+        if let Some(open) = self.open[kind as usize].take() {
+            open.end();
+        }
     }
 
     /// What was told since the last time: the standing, and who may.

@@ -8,22 +8,27 @@ use http_body::{Body, Frame};
 use std::{
     future::Future,
     pin::Pin,
-    sync::Arc,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
     task::{Context, Poll},
     time::Duration,
 };
-use tokio::time::{Sleep, sleep, sleep_until};
+use tokio::time::{Instant, Sleep, sleep, sleep_until};
 
 /// Until an answer begins, and again until a list ends.
 const PATIENCE: Duration = Duration::from_secs(30);
-/// Of a list's page, and of one line of a watch.
-const LARGEST: usize = 256 << 20;
+/// Of a list's page, and of one line of a watch: more than any one object has, and in memory it is several times as much.
+const LARGEST: usize = 32 << 20;
 
 /// The calls about one kind.
 #[derive(Debug, Clone)]
 pub(super) struct Transport {
     pub(super) client: Arc<Client>,
     pub(super) fresh: Arc<Fresh>,
+    /// Set when an answer was larger than it may be.
+    pub(super) too_large: Arc<AtomicBool>,
 }
 
 impl Transport {
@@ -35,10 +40,14 @@ impl Transport {
         if let Some(at) = self.fresh.not_before().filter(|_| watch) {
             sleep_until(at).await;
         }
+        if watch && let Some(why) = self.fresh.must_list(Instant::now()) {
+            return Err(Error::Failed(why.to_owned()));
+        }
         let answer = self.client.open(&target, PATIENCE).await?;
         let open = (watch && answer.status() == StatusCode::OK).then(|| self.fresh.opened());
         let late = open.is_none().then(|| Box::pin(sleep(PATIENCE)));
-        Ok(answer.map(|body| Heard { body: Some(body), open, late, line: 0 }))
+        let too_large = self.too_large;
+        Ok(answer.map(|body| Heard { body: Some(body), open, late, line: 0, too_large }))
     }
 }
 
@@ -67,12 +76,15 @@ pub(super) struct Heard {
     late: Option<Pin<Box<Sleep>>>,
     /// Bytes since the last line feed.
     line: usize,
+    too_large: Arc<AtomicBool>,
 }
 
 impl Heard {
     fn end(&mut self) {
         self.body = None;
-        self.open = None;
+        if let Some(open) = self.open.take() {
+            open.end();
+        }
     }
 }
 
@@ -95,11 +107,15 @@ impl Body for Heard {
         let Poll::Ready(frame) = Pin::new(body).poll_frame(cx) else { return Poll::Pending };
         match &frame {
             Some(Ok(frame)) => {
+                if let Some(open) = &mut this.open {
+                    open.hear();
+                }
                 for piece in
                     frame.data_ref().into_iter().flat_map(|data| data.split_inclusive(|b| *b == b'\n'))
                 {
                     this.line += piece.len();
                     if this.line > LARGEST {
+                        this.too_large.store(true, Relaxed);
                         this.end();
                         let why = format!("the answer is larger than {LARGEST} bytes");
                         return Poll::Ready(Some(Err(Error::Failed(why))));
@@ -112,5 +128,24 @@ impl Body for Heard {
             Some(Err(_)) | None => this.end(),
         }
         Poll::Ready(frame)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use http_body_util::{BodyExt as _, Full};
+
+    #[tokio::test]
+    async fn a_page_that_is_too_large_is_not_read_to_its_end() {
+        let too_large = Arc::new(AtomicBool::new(false));
+        let heard = |bytes: Vec<u8>| {
+            let body = Full::from(bytes).map_err(|never| match never {}).boxed_unsync();
+            Heard { body: Some(body), open: None, late: None, line: 0, too_large: too_large.clone() }
+        };
+        assert!(heard(vec![b' '; LARGEST]).collect().await.is_ok());
+        assert!(!too_large.load(Relaxed));
+        assert!(heard(vec![b' '; LARGEST + 1]).collect().await.is_err());
+        assert!(too_large.load(Relaxed));
     }
 }

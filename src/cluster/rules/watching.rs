@@ -15,7 +15,14 @@ use kube::{
         watcher::{Error, Event},
     },
 };
-use std::{pin::pin, sync::Arc, time::Duration};
+use std::{
+    pin::pin,
+    sync::{
+        Arc,
+        atomic::{AtomicBool, Ordering::Relaxed},
+    },
+    time::Duration,
+};
 use tokio::{sync::mpsc, time::Instant};
 
 /// A server ends a watch after so many seconds, and it is opened again at once. Over HTTP/1.1 a peer that has vanished is noticed by it,
@@ -49,18 +56,20 @@ pub(super) struct Watching {
 impl Watching {
     /// Until nobody hears of it any more.
     pub(super) async fn run(self) {
-        let mut pauses = Pauses::default();
-        while let Some(failed) = self.follow(&mut pauses).await {
+        let (mut pauses, mut page) = (Pauses::default(), Page::default());
+        while let Some(failed) = self.follow(&mut pauses, &mut page).await {
             tracing::debug!(kind = self.kind.plural(), failed, "listing anew");
         }
     }
 
     /// One list and the watches after it. Why another list is needed; None: nobody hears of it.
-    async fn follow(&self, pauses: &mut Pauses) -> Option<String> {
-        let transport = Transport { client: self.client.clone(), fresh: self.fresh.clone() };
+    async fn follow(&self, pauses: &mut Pauses, page: &mut Page) -> Option<String> {
+        let too_large = Arc::new(AtomicBool::new(false));
+        let (client, fresh) = (self.client.clone(), self.fresh.clone());
+        let transport = Transport { client, fresh, too_large: too_large.clone() };
         let client = kube::Client::new(transport, "default");
         let api: Api<Raw> = Api::all_with(client, &raw::resource(self.kind));
-        let mut events = pin!(watcher(api, watcher::Config::default().timeout(WATCH)));
+        let mut events = pin!(watcher(api, watcher::Config::default().timeout(WATCH).page_size(page.0)));
         let mut begun = Instant::now();
         while let Some(event) = events.next().await {
             let item = |raw: &Raw| Item::read(self.kind, &raw.object);
@@ -70,11 +79,20 @@ impl Watching {
                     Some(Heard::Change(Change::Listing))
                 }
                 Ok(Event::InitApply(raw)) => item(&raw).map(Change::Listed).map(Heard::Change),
-                Ok(Event::InitDone) => Some(Heard::Done(begun)),
+                Ok(Event::InitDone) => {
+                    self.fresh.known();
+                    page.grow();
+                    Some(Heard::Done(begun))
+                }
                 Ok(Event::Apply(raw)) => item(&raw).map(Change::Applied).map(Heard::Change),
                 Ok(Event::Delete(raw)) => item(&raw).map(Change::Deleted).map(Heard::Change),
                 Err(error) => {
-                    let (failure, anew) = failure(self.kind, &error);
+                    let (failure, expired) = failure(self.kind, &error);
+                    let too_large = too_large.swap(false, Relaxed);
+                    if too_large {
+                        page.shrink();
+                    }
+                    let anew = expired || too_large || self.fresh.must_list(Instant::now()).is_some();
                     if refused(&error) {
                         // Whoever else keeps the token fresh may be between two looks at it.
                         let _ = self.endpoint.refresh();
@@ -142,6 +160,28 @@ fn status_reason(kind: Kind, verb: &str, status: &kube::core::Status) -> String 
     }
 }
 
+/// Objects in a page of a list. Whoever may write roles can make them large, and must not keep the list from being read.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+struct Page(u32);
+
+impl Default for Page {
+    fn default() -> Self {
+        Self(500)
+    }
+}
+
+impl Page {
+    /// One was too large.
+    fn shrink(&mut self) {
+        self.0 = (self.0 / 8).max(1);
+    }
+
+    /// A list was read to its end.
+    fn grow(&mut self) {
+        self.0 = self.0.saturating_mul(8).min(Self::default().0);
+    }
+}
+
 /// How long to wait after a failure: twice as long each time, and never all gates at once.
 #[derive(Debug, Default)]
 struct Pauses {
@@ -180,6 +220,21 @@ mod tests {
         assert_eq!(got, [100, 200, 400, 800, 1600, 3000, 3000, 100, 200]);
         assert_eq!(Pauses::default().next(Instant::now(), 0.0).as_millis(), 75);
         assert_eq!(Pauses::default().next(Instant::now(), 1.0).as_millis(), 125);
+    }
+
+    #[test]
+    fn pages_shrink_to_one_object_and_grow_again() {
+        let mut page = Page::default();
+        let mut sizes = Vec::new();
+        for _ in 0..4 {
+            page.shrink();
+            sizes.push(page.0);
+        }
+        for _ in 0..4 {
+            page.grow();
+            sizes.push(page.0);
+        }
+        assert_eq!(sizes, [62, 7, 1, 1, 8, 64, 500, 500]);
     }
 
     #[test]
