@@ -60,6 +60,11 @@ const NAMESPACES: [&str; 2] = ["default", "kube-system"];
 const BOUNDS: Bounds = Bounds { timeout: Duration::from_secs(10), body: 8 << 20 };
 const LIMITS: json::Limits = json::Limits { depth: 32, nodes: 500_000 };
 
+/// Rights in one namespace that are looked at, and those that are counted. A rule is a right for every group, resource and verb of it, and a Role that somebody binds
+/// to the account could hold thousands of each.
+const EXAMINED: usize = 1_000_000;
+const COUNTED: usize = 10_000;
+
 /// Of an error of the API server.
 const LONGEST: usize = 300;
 
@@ -140,11 +145,11 @@ impl Cluster {
 impl Rights {
     /// Compares with what is needed.
     pub fn against(&self, needs: Needs) -> Findings {
-        let mut found: BTreeMap<Right, (BTreeSet<String>, BTreeSet<&str>)> = BTreeMap::new();
+        let mut found: BTreeMap<Right<'_>, (BTreeSet<String>, BTreeSet<&str>)> = BTreeMap::new();
         for (namespace, rules) in &self.namespaces {
-            for (right, verb) in
-                rules.iter().flat_map(rights).filter(|(right, verb)| !right.is_fit(verb, needs))
-            {
+            let all = rules.iter().flat_map(rights).take(EXAMINED);
+            let unfit = all.filter(|(right, verb)| !right.is_fit(verb, needs));
+            for (right, verb) in unfit.take(COUNTED) {
                 let (verbs, places) = found.entry(right).or_default();
                 verbs.insert(verb.to_owned());
                 places.insert(namespace);
@@ -191,32 +196,27 @@ impl Rights {
 }
 
 /// What a verb may be done to.
-#[derive(Debug, Clone, PartialEq, Eq, PartialOrd, Ord)]
-enum Right {
-    Resource { group: String, resource: String, names: Vec<String> },
-    Path(String),
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+enum Right<'r> {
+    Resource { group: &'r str, resource: &'r str, names: &'r [String] },
+    Path(&'r str),
 }
 
 /// Every verb that a rule allows, and to what.
-fn rights(rule: &Rule) -> Vec<(Right, &str)> {
-    let groups = rule.api_groups.iter().flat_map(|group| {
-        let names = &rule.resource_names;
-        rule.resources.iter().map(move |resource| Right::Resource {
-            group: group.clone(),
-            resource: resource.clone(),
-            names: names.clone(),
-        })
-    });
-    let objects: Vec<Right> = groups.chain(rule.non_resource_urls.iter().cloned().map(Right::Path)).collect();
-    let each = |right: Right| rule.verbs.iter().map(move |verb| (right.clone(), verb.as_str()));
-    objects.into_iter().flat_map(each).collect()
+fn rights(rule: &Rule) -> impl Iterator<Item = (Right<'_>, &str)> {
+    let names = &*rule.resource_names;
+    let of =
+        move |group| rule.resources.iter().map(move |resource| Right::Resource { group, resource, names });
+    let paths = rule.non_resource_urls.iter().map(|path| Right::Path(path));
+    let objects = rule.api_groups.iter().flat_map(move |group| of(group)).chain(paths);
+    objects.flat_map(|right| rule.verbs.iter().map(move |verb| (right, verb.as_str())))
 }
 
-impl Right {
+impl Right<'_> {
     /// Whether the gate needs it, or every account has it.
     fn is_fit(&self, verb: &str, needs: Needs) -> bool {
         let (group, resource) = match self {
-            Self::Resource { group, resource, .. } => (&**group, &**resource),
+            Self::Resource { group, resource, .. } => (*group, *resource),
             Self::Path(path) => {
                 let within = |known: &&str| match known.strip_suffix('*') {
                     Some(prefix) => path.starts_with(prefix),
@@ -244,7 +244,7 @@ impl Right {
 }
 
 /// `pods`, `deployments.apps named a, b`, `*.*`, `/metrics`.
-impl fmt::Display for Right {
+impl fmt::Display for Right<'_> {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         let (group, resource, names) = match self {
             Self::Path(path) => return f.write_str(&plain(path)),

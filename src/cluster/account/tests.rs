@@ -146,3 +146,21 @@ fn an_answer_that_is_none_grants_nothing() {
     }});
     assert_eq!(rules(&answer), [rule("get pods@ a"), rule("get /x")]);
 }
+
+#[test]
+fn a_rule_of_thousands_of_words_is_looked_at_and_no_more() {
+    let words = |of: &str| (0..2_000).map(|i| format!("{of}{i}")).collect::<Vec<_>>();
+    let rule = Rule {
+        verbs: words("v"),
+        api_groups: words("g"),
+        resources: words("r"),
+        resource_names: words("n"),
+        ..Rule::default()
+    };
+    // Eight thousand million rights.
+    let rights =
+        Rights { namespaces: BTreeMap::from([("default".to_owned(), vec![rule])]), ..Rights::default() };
+    let excess = rights.against(Needs::default()).excess;
+    assert_eq!(excess.len(), COUNTED / 2_000);
+    assert!(excess[0].ends_with(" on r0.g0 named n0 and 1999 more"), "{}", excess[0]);
+}
