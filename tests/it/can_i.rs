@@ -410,6 +410,8 @@ async fn a_list_that_is_none() {
         "HTTP/1.1 201 Created\r\nContent-Length: 2\r\n\r\n{}",
         "HTTP/1.1 201 Created\r\nContent-Encoding: gzip\r\nContent-Length: 2\r\n\r\n\x1f\x08",
         "HTTP/1.1 201 Created\r\nContent-Length: 0\r\n\r\n",
+        // A list of another status would be a list all the same.
+        "HTTP/1.1 200 OK\r\nContent-Length: 2\r\n\r\n{}",
     ] {
         let (reply, _) = list_of(answer).await;
         assert_eq!(reply.code, 500, "{}", reply.text());
