@@ -69,10 +69,12 @@ impl Report {
         let rules = format!(
             "{} from files; the bootstrap rules are {}{}",
             counts(loaded.rules.made.own),
-            if config.authz.bootstrap { "on" } else { "off" },
+            on_or_off(config.authz.bootstrap),
             cluster.unwrap_or_default(),
         );
-        let rehearsed = loaded.rules.made.rehearsed;
+        let rehearsed = config.authz.shadow.as_ref().zip(loaded.rules.made.rehearsed).map(|(shadow, own)| {
+            format!("{}; the bootstrap rules are {}", counts(own), on_or_off(shadow.bootstrap))
+        });
         let record = format!(
             "{} to {}, {} when they cannot be kept, changes wait until they are {}",
             of(loaded.policy().rules(), "policy rule"),
@@ -113,13 +115,17 @@ impl Report {
             ),
             on("rbac", true, rules),
             enforcement(config.authz.mode),
-            on("shadow rules", rehearsed.is_some(), rehearsed.map_or_else(String::new, counts)),
+            on("shadow rules", rehearsed.is_some(), rehearsed.unwrap_or_default()),
             on("validation", false, String::new()),
             on("audit", true, record),
             admin(&config.server),
         ];
         Self { lines, warnings: loaded.warnings().cloned().collect() }
     }
+}
+
+fn on_or_off(on: bool) -> &'static str {
+    if on { "on" } else { "off" }
 }
 
 /// `1 rule`, `2 rules`.

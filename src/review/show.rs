@@ -245,7 +245,11 @@ fn why(event: &Event<'_>) -> String {
     if !refused.is_empty() {
         parts.push(format!("impersonation refused: {refused}"));
     } else if event.code() == Some(403) && !reason.is_empty() {
-        parts.push(reason.to_owned());
+        // What was allowed here and is refused all the same was refused behind the gate.
+        if event.note("authorization.k8s.io/decision") == "allow" {
+            parts.push("refused by the cluster".to_owned());
+        }
+        parts.push(allowed_by(reason).map_or_else(|| reason.to_owned(), |by| format!("allowed here {by}")));
     } else if let Some(status) = status.filter(|_| failed) {
         let told = [event.note("gatelog.dev/authn-attempted"), &status.message, &status.reason];
         parts.extend(told.iter().find(|t| !t.is_empty()).map(|t| (*t).to_owned()));

@@ -98,6 +98,17 @@ fn a_request_is_one_clear_line() {
             "2026-01-02T03:04:05.681Z DENIED 403   2.1ms alice as bob: delete deployments.apps prod/web (no rule of bob's grants it)",
         ),
         (
+            json!({"responseStatus": {"code": 403, "message": "x", "reason": "Forbidden"},
+                "annotations": {"authorization.k8s.io/decision": "allow",
+                    "authorization.k8s.io/reason": "RBAC: allowed by RoleBinding \"b/ns\" of Role \"r\" to User \"u\""}}),
+            "2026-01-02T03:04:05.681Z DENIED 403   2.1ms alice: get pods prod/web (refused by the cluster; allowed here by RoleBinding \"b/ns\")",
+        ),
+        (
+            json!({"responseStatus": {"code": 403, "message": "x", "reason": "Forbidden"},
+                "annotations": {"authorization.k8s.io/decision": "allow", "authorization.k8s.io/reason": "observed: no binding"}}),
+            "2026-01-02T03:04:05.681Z DENIED 403   2.1ms alice: get pods prod/web (refused by the cluster; observed: no binding)",
+        ),
+        (
             json!({"responseStatus": {"code": 403, "message": "pods \"web\" is forbidden", "reason": "Forbidden"},
                 "annotations": {"authorization.k8s.io/reason": ""}}),
             "2026-01-02T03:04:05.681Z DENIED 403   2.1ms alice: get pods prod/web (pods \"web\" is forbidden)",

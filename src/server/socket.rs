@@ -76,7 +76,12 @@ pub(super) fn bind(path: &Path) -> Result<(UnixListener, Place), String> {
     aws_lc_rs::rand::fill(&mut chance).map_err(|_| "no randomness for a name".to_owned())?;
     let private = folder.join(format!(".{:08x}", u32::from_ne_bytes(chance)));
     DirBuilder::new().mode(0o700).create(&private).map_err(|e| format!("{}: {e}", private.display()))?;
-    let made = make(&private.join("s"), path).map_err(|error| error.to_string());
+    let made = make(&private.join("s"), path).map_err(|error| match error.kind() {
+        ErrorKind::InvalidInput => {
+            "is too long for a socket, expected a folder of less than 90 bytes".to_owned()
+        }
+        _ => error.to_string(),
+    });
     let _ = fs::remove_dir_all(&private);
     made
 }

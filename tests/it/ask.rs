@@ -197,6 +197,11 @@ fn a_place_that_is_taken_is_a_failed_start() {
         );
         assert!(said.contains(expected), "{said}");
     };
+    let config = fs::read_to_string(scratch.0.join("gatelog.yaml")).unwrap();
+    let long = config.replace("gatelog.sock", &format!("{}/gatelog.sock", "x".repeat(120)));
+    fs::write(scratch.0.join("gatelog.yaml"), long).unwrap();
+    start("is too long for a socket");
+    fs::write(scratch.0.join("gatelog.yaml"), config).unwrap();
     fs::write(&path, "a file").unwrap();
     start("is there, and is no socket");
     assert_eq!(fs::read_to_string(&path).unwrap(), "a file");
