@@ -379,6 +379,9 @@ fn authorization(section: &Section<'_>) -> authz::Config {
     let cluster = rbac.optional("cluster").map(|cluster| {
         let words = [("refuse", OnLoss::Refuse), ("keep", OnLoss::Keep)];
         let max_age = cluster.duration("maxAge", Duration::from_secs(300));
+        if max_age < Duration::from_secs(5) {
+            cluster.wrong("maxAge", "expected at least 5s, for which a watch may be silent");
+        }
         let on_loss = cluster.word("onLoss", &words, OnLoss::Refuse);
         cluster.done();
         authz::Cluster { max_age, on_loss }

@@ -18,7 +18,7 @@ pub use metrics::Metrics;
 use crate::{
     client::Client,
     endpoint::Endpoint,
-    rbac::{Rules, live::Kind},
+    rbac::{Binding, Role, Rules, live::Kind},
 };
 use fresh::Fresh;
 use std::{sync::Arc, time::Duration};
@@ -33,7 +33,7 @@ use watching::{Heard, Watching};
 /// How long rules count that are no longer followed.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Config {
-    /// From when the first kind was lost.
+    /// From when it was last known of all four kinds that nothing was missed; several seconds at least.
     pub max_age: Duration,
     /// They go on to count after that.
     pub keep: bool,
@@ -95,10 +95,18 @@ pub async fn follow(
 
 type Tell = Arc<dyn Fn(&Standing, Option<&Arc<Rules>>) + Send + Sync>;
 
+/// Another one fails, in tests.
+type Make = fn(&[Arc<Role>], &[Arc<Binding>]) -> Rules;
+
+fn make(roles: &[Arc<Role>], bindings: &[Arc<Binding>]) -> Rules {
+    Rules::as_written(roles.iter().map(|role| &**role), bindings.iter().map(|binding| &**binding))
+}
+
 struct Follower {
     config: Config,
     metrics: Metrics,
     tell: Tell,
+    make: Make,
     watches: Watches,
     store: Store,
     /// Of this or an earlier upstream.
@@ -138,7 +146,7 @@ impl Watches {
         let mut tasks = JoinSet::new();
         for (kind, fresh) in Kind::ALL.into_iter().zip(&fresh) {
             let (client, endpoint, fresh) = (client.clone(), endpoint.clone(), fresh.clone());
-            tasks.spawn(Watching { kind, client, endpoint, fresh, to: to.clone() }.run());
+            tasks.spawn(Watching { kind, client, endpoint, fresh, max_age, to: to.clone() }.run());
         }
         Self { endpoint, fresh, noticed, heard, _to: to, tasks, started: Instant::now() }
     }
@@ -152,6 +160,11 @@ impl Watches {
     fn lost(&self, now: Instant) -> Option<Instant> {
         self.fresh.iter().filter_map(|fresh| fresh.lost(now)).min()
     }
+
+    /// Until when nothing was missed of any of them.
+    fn proven(&self) -> Option<Instant> {
+        self.fresh.iter().map(|fresh| fresh.proven()).min()
+    }
 }
 
 impl Follower {
@@ -161,6 +174,7 @@ impl Follower {
             config,
             metrics,
             tell,
+            make,
             watches: Watches::start(endpoint, now, config.max_age),
             store: Store::default(),
             rules: None,
@@ -180,7 +194,7 @@ impl Follower {
         if same && !self.watches.died(now) {
             return;
         }
-        let since = self.watches.lost(now).unwrap_or(now);
+        let since = self.watches.proven().unwrap_or(now);
         match same {
             true => tracing::error!("a watch of the cluster's rules has failed, all of them start anew"),
             false => {
@@ -198,9 +212,10 @@ impl Follower {
         let now = Instant::now();
         let mut wake = now + LOOK;
         let settles = self.watches.fresh.iter().filter_map(|fresh| fresh.settles(now));
-        let judged = self.lost(now).map(|lost| [lost + self.grace(), lost + self.config.max_age]);
+        let graced = self.lost(now).map(|lost| lost + GRACE);
+        let judged = graced.into_iter().chain(self.proven().map(|proven| proven + self.config.max_age));
         let built = self.changed.filter(|_| self.store.whole()).map(|at| (at + TOGETHER).max(self.rested));
-        for at in settles.chain(judged.into_iter().flatten().filter(|at| *at > now)).chain(built) {
+        for at in settles.chain(judged.filter(|at| *at > now)).chain(built) {
             wake = wake.min(at);
         }
         let mut heard = Vec::new();
@@ -259,10 +274,10 @@ impl Follower {
         let (roles, bindings) = self.store.granting();
         let counts = (roles.len(), bindings.len());
         let first = self.rules.is_none();
+        let make = self.make;
         let made = tokio::task::spawn_blocking(move || {
             let begun = std::time::Instant::now();
-            let rules = Rules::as_written(roles.iter().map(|r| &**r), bindings.iter().map(|b| &**b));
-            (Arc::new(rules), begun.elapsed())
+            (Arc::new(make(&roles, &bindings)), begun.elapsed())
         });
         match made.await {
             Ok((rules, took)) => {
@@ -298,7 +313,7 @@ impl Follower {
             }
         }
         let standing = self.judged(now);
-        self.metrics.standing(&standing, self.lost(now).map(|lost| now.saturating_duration_since(lost)));
+        self.metrics.standing(&standing, self.age(now));
         if standing == self.standing {
             return;
         }
@@ -333,15 +348,17 @@ impl Follower {
         if self.rules.is_none() {
             return Standing::Unknown(format!("{NOT_LISTED}{because}"));
         }
-        match self.lost(now).map(|lost| now.saturating_duration_since(lost)) {
-            Some(age) if age >= max_age && !self.config.keep => {
+        let old = self.age(now) >= max_age;
+        let missed = self.lost(now).is_some_and(|lost| now.saturating_duration_since(lost) >= GRACE);
+        match () {
+            () if old && !self.config.keep => {
                 let why = format!("the cluster's rules have not been up to date for {max_age:?}{because}");
                 Standing::Refused(why)
             }
-            Some(age) if age >= self.grace() => {
+            () if old || missed => {
                 Standing::Kept(format!("the cluster's rules are no longer followed{because}"))
             }
-            _ => Standing::Current,
+            () => Standing::Current,
         }
     }
 
@@ -349,8 +366,13 @@ impl Follower {
         [self.watches.lost(now), self.broken].into_iter().flatten().min()
     }
 
-    fn grace(&self) -> Duration {
-        GRACE.min(self.config.max_age)
+    fn proven(&self) -> Option<Instant> {
+        [self.watches.proven(), self.broken].into_iter().flatten().min()
+    }
+
+    /// For how long it has not been known that nothing was missed.
+    fn age(&self, now: Instant) -> Duration {
+        self.proven().map_or(Duration::MAX, |proven| now.saturating_duration_since(proven))
     }
 
     /// On a thread that may block: streams are decided again.

@@ -255,6 +255,10 @@ fn every_error_names_file_key_and_reason() {
             &["authentication.issuers: expected a list"],
         ),
         (
+            "authorization: {rbac: {cluster: {maxAge: 4s}}}",
+            &["authorization.rbac.cluster.maxAge: expected at least 5s"],
+        ),
+        (
             "authentication: {clientCAFile: a, keys: {refreshInterval: 1h, maxAge: 1m}}",
             &["authentication.keys.maxAge: expected at least refreshInterval"],
         ),

@@ -290,6 +290,7 @@ mod tests {
             (Value::Null, false, ""),
             (json!([{}]), false, ""),
             (json!([{"verbs": ["*"], "apiGroups": ["*"], "resources": ["*"], "when": "never"}]), false, r#"rules[0]: field "when" is not known"#),
+            (json!([{"verbs": ["get"], "apiGroups": [""], "resources": ["pods"], "namespaces": ["x"]}]), false, r#"rules[0]: field "namespaces" is not known"#),
             (json!(["x", {"verbs": ["get"], "apiGroups": [""], "resources": ["pods"]}]), true, "rules[0]: is not an object"),
             (json!([{"verbs": "get", "apiGroups": [""], "resources": ["pods"]}]), false, "rules[0]: verbs: is not a list"),
             (json!([{"verbs": ["get", 1], "apiGroups": [""], "resources": ["pods"]}]), false, "rules[0]: verbs: holds what is no string"),
@@ -316,6 +317,9 @@ mod tests {
             (json!({"kind": "ServiceAccount", "name": "app"}), account, true, ""),
             (json!({"kind": "ServiceAccount", "name": "app", "namespace": "dev", "apiGroup": "x"}), account, true, ""),
             (json!({"kind": "ServiceAccount", "name": "app", "namespace": "prod"}), account, false, ""),
+            // No namespace is called so; nobody is that user.
+            (json!({"kind": "ServiceAccount", "name": "app", "namespace": "Dev"}), account, false, ""),
+            (json!({"kind": "ServiceAccount", "name": "app", "namespace": "Dev"}), "system:serviceaccount:Dev:app", true, ""),
             (json!({"kind": "user", "name": "u"}), "u", false, r#"subjects[0]: kind "user" is nobody's"#),
             (json!({"name": "u"}), "u", false, r#"subjects[0]: kind "" is nobody's"#),
             (json!({"kind": "User", "name": ""}), "", false, "subjects[0]: has no name"),
@@ -385,7 +389,9 @@ mod tests {
         let mut bound = binding(json!([]));
         bound.1["conditions"] = json!([]);
         assert_eq!(held(bound.0, &bound.1).unwrap_err(), r#"field "conditions" is not known"#);
-        bound.1["conditions"].take();
+        let mut slip = binding(json!([]));
+        slip.1["subject"] = json!([]);
+        assert_eq!(held(slip.0, &slip.1).unwrap_err(), r#"field "subject" is not known"#);
         for nameless in [json!({}), json!({"metadata": {}}), json!([]), json!({"metadata": {"name": 1}})] {
             assert_eq!(key(Kind::ClusterRole, &nameless), None);
         }

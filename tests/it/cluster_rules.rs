@@ -183,7 +183,7 @@ async fn before_the_first_list_nobody_is_told_no() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn lost_rules_are_kept_then_refused_and_come_back() {
-    let authorization = "  rbac:\n    cluster: {maxAge: 4500ms}\n";
+    let authorization = "  rbac:\n    cluster: {maxAge: 6s}\n";
     let gate = Gate::start(Tweaks { authorization, relayed: true, ..tweaks() }).await;
     ready(&gate).await;
     let asked = async || gate.ask(VIEWER, "GET", "/api/v1/pods").await.0.as_u16();
@@ -197,18 +197,19 @@ async fn lost_rules_are_kept_then_refused_and_come_back() {
         listing.contains(kept)
     })
     .await;
-    assert!(lost.elapsed() < Duration::from_millis(4_300), "{:?}", lost.elapsed());
+    assert!(lost.elapsed() < Duration::from_millis(5_000), "{:?}", lost.elapsed());
     assert_eq!(asked().await, 200, "they still count");
     assert_eq!(metric(&gate, "gatelog_cluster_rules_synced").await, 0.0);
     assert!(metric(&gate, "gatelog_cluster_rules_lost_seconds").await >= 2.0);
     assert_eq!(metric(&gate, "gatelog_cluster_rules_in_force").await, 1.0);
 
     until("refused", async || asked().await == 503).await;
-    // A watch that had only just been opened was none, and the age counts from the list.
-    assert!(lost.elapsed() >= Duration::from_millis(4_000), "{:?}", lost.elapsed());
+    // The age counts from the last end of a watch, one or two seconds before.
+    let age = lost.elapsed();
+    assert!(age >= Duration::from_millis(3_000) && age <= Duration::from_millis(7_000), "{age:?}");
     until("not ready", async || health(&gate, "/readyz").await.0 == 500).await;
     let why = health(&gate, "/readyz/rules").await.1;
-    assert!(why.contains("the cluster's rules have not been up to date for 4.5s: "), "{why}");
+    assert!(why.contains("the cluster's rules have not been up to date for 6s: "), "{why}");
     assert_eq!(metric(&gate, "gatelog_cluster_rules_in_force").await, 0.0);
     let before = lists(&gate);
     gate.cluster.faults().clear();
@@ -220,29 +221,68 @@ async fn lost_rules_are_kept_then_refused_and_come_back() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn rules_that_are_kept_for_ever_go_on_and_what_was_missed_is_listed() {
-    let authorization = "  rbac:\n    cluster: {maxAge: 100ms, onLoss: keep}\n";
+    let authorization = "  rbac:\n    cluster: {maxAge: 5s, onLoss: keep}\n";
     let gate = Gate::start(Tweaks { authorization, relayed: true, ..tweaks() }).await;
     ready(&gate).await;
     grant(&gate, "look", "edit", "viewer").await;
     until("allowed", async || code(&gate, VIEWER, SECRETS).await == 200).await;
     fail(gate.cluster.faults(), &Fault::Status(503));
     gate.relay.as_ref().unwrap().cut();
-    until("kept", async || health(&gate, "/readyz/rules").await.0 == 500).await;
     revoke(&gate, "look").await;
     gate.cluster.compact();
-    tokio::time::sleep(Duration::from_millis(300)).await;
+    until("too old", async || metric(&gate, "gatelog_cluster_rules_lost_seconds").await >= 5.0).await;
     assert_eq!(health(&gate, "/readyz").await.0, 200);
     let snapshot = gate.gate().gateway().snapshot();
     assert!(snapshot.authz.rules().count() == 2, "the old rules count");
     drop(snapshot);
     gate.cluster.faults().clear();
-    until("listed again", async || lists(&gate) == 2).await;
     until("followed", async || health(&gate, "/readyz/rules").await.0 == 200).await;
     until("refused", async || {
         let (code, body) = gate.ask(VIEWER, "GET", SECRETS).await;
         code == 403 && String::from_utf8_lossy(&body).contains("audit id")
     })
     .await;
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_watch_that_ends_is_opened_again_from_where_it_was() {
+    let authorization = "  rbac:\n    cluster: {maxAge: 8s}\n";
+    let gate = Gate::start(Tweaks { authorization, relayed: true, ..tweaks() }).await;
+    ready(&gate).await;
+    gate.relay.as_ref().unwrap().cut();
+    gate.cluster.apply(held("look", "edit", "viewer")).unwrap();
+    until("allowed", async || code(&gate, VIEWER, SECRETS).await == 200).await;
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_secs(10) {
+        assert_eq!(health(&gate, "/readyz/rules").await.0, 200, "{:?}", begun.elapsed());
+        tokio::time::sleep(Duration::from_millis(50)).await;
+    }
+    assert_eq!(lists(&gate), 1);
+}
+
+/// Accepted, and never heard of again: over HTTP/1.1 nothing tells that from a quiet watch, and still the rules grow old in time.
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn a_peer_that_vanishes_without_a_word_is_missed() {
+    for http1 in [true, false] {
+        let authorization = "  rbac:\n    cluster: {maxAge: 6s}\n";
+        let gate = Gate::start(Tweaks { authorization, relayed: true, http1, ..tweaks() }).await;
+        ready(&gate).await;
+        grant(&gate, "look", "edit", "viewer").await;
+        until("allowed", async || code(&gate, VIEWER, SECRETS).await == 200).await;
+        let relay = gate.relay.as_ref().unwrap();
+        relay.silence(true);
+        let gone = Instant::now();
+        gate.cluster.remove(&held("look", "edit", "viewer")).unwrap();
+        until("refused", async || metric(&gate, "gatelog_cluster_rules_in_force").await == 0.0).await;
+        let took = gone.elapsed();
+        assert!(took <= Duration::from_millis(7_000), "{took:?}");
+        println!("refused {took:?} after the last word");
+        relay.silence(false);
+        relay.cut();
+        ready(&gate).await;
+        let (code, body) = gate.ask(VIEWER, "GET", SECRETS).await;
+        assert!(code == 403 && String::from_utf8_lossy(&body).contains("audit id"), "{code} {body:?}");
+    }
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -543,7 +583,7 @@ async fn a_real_cluster_is_followed() {
     let world = World::new(&["user alice dev\ncan zed get - pods"]);
     let real = Real::start(&assets, &world, QUIET).await;
     let folder = Folder::new("follows");
-    let options = scene::Options { rbac: ", cluster: {}", ..scene::Options::default() };
+    let options = scene::Options { rbac: ", cluster: {maxAge: 5s}", ..scene::Options::default() };
     let gate = scene::start(&folder, &world, real.addr, options).await;
     let address = gate.admin().unwrap();
     let why = "the gate's own account may not list ";
@@ -603,6 +643,13 @@ async fn a_real_cluster_is_followed() {
     assert!(allows("ann", "list", "secrets").is_err());
     for resource in ["pods", "secrets"] {
         assert!(allows("mark", "list", resource).is_err(), "nobody has filled view");
+    }
+    // That server, too, ends a watch when it was asked to, and so the rules do not grow old.
+    let begun = Instant::now();
+    while begun.elapsed() < Duration::from_secs(7) {
+        let (code, why) = admin(address, "/readyz/rules").await;
+        assert_eq!(code, 200, "{why}");
+        tokio::time::sleep(Duration::from_millis(50)).await;
     }
     let (_, metrics) = admin(address, "/metrics").await;
     let skipped = metrics.lines().filter(|l| l.starts_with("gatelog_cluster_rules_skipped_objects"));

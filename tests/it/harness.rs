@@ -295,33 +295,47 @@ impl Gate {
 pub(crate) struct Relay {
     pub(crate) addr: SocketAddr,
     cuts: watch::Sender<u32>,
+    silent: watch::Sender<bool>,
 }
 
 impl Relay {
     async fn start(to: SocketAddr) -> Self {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
         let addr = listener.local_addr().unwrap();
-        let cuts = watch::Sender::new(0);
-        let told = cuts.clone();
+        let (cuts, silent) = (watch::Sender::new(0), watch::Sender::new(false));
+        let told = (cuts.clone(), silent.clone());
         tokio::spawn(async move {
             while let Ok((mut one, _)) = listener.accept().await {
-                let mut cut = told.subscribe();
+                let (mut cut, mut silent) = (told.0.subscribe(), told.1.subscribe());
                 tokio::spawn(async move {
                     let Ok(mut other) = TcpStream::connect(to).await else { return };
                     let _ = (one.set_nodelay(true), other.set_nodelay(true));
+                    let passing = async {
+                        tokio::select! {
+                            biased;
+                            () = async { drop(silent.wait_for(|silent| *silent).await) } => std::future::pending().await,
+                            _ = tokio::io::copy_bidirectional(&mut one, &mut other) => {}
+                        }
+                    };
                     tokio::select! {
-                        _ = tokio::io::copy_bidirectional(&mut one, &mut other) => {}
+                        () = passing => {}
                         _ = cut.changed() => {}
                     }
                 });
             }
         });
-        Self { addr, cuts }
+        Self { addr, cuts, silent }
     }
 
     /// Ends every connection; new ones are let through.
     pub(crate) fn cut(&self) {
         self.cuts.send_modify(|n| *n += 1);
+    }
+
+    /// From now on nothing comes through, and no connection ends: as if the other side had vanished. Until `false`, which leaves those
+    /// connections as they are.
+    pub(crate) fn silence(&self, silent: bool) {
+        self.silent.send_replace(silent);
     }
 }
 

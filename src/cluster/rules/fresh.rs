@@ -2,6 +2,9 @@
 //!
 //! kube's watcher swallows bookmarks and watches that are opened again, so this is seen where its calls go out: a watch that was
 //! answered with 200 is up until its body ends, fails or is let go.
+//!
+//! That a watch is up proves little: its peer may have vanished, or be slow to send what was missed before. What proves something is
+//! a list, and the end that the server itself puts to a watch after the time that was asked for: until then everything has come.
 
 use std::{
     sync::{Arc, Mutex, MutexGuard, PoisonError},
@@ -33,6 +36,8 @@ struct Line {
     opened: Option<Instant>,
     /// When everything was last known: listed to its end, or followed.
     known: Instant,
+    /// Until when it is proven that nothing was missed.
+    proven: Instant,
     /// The last watch fell silent.
     silent: bool,
     /// Which of all watches is the last.
@@ -42,7 +47,8 @@ struct Line {
 impl Fresh {
     /// Nothing has reached the gate since then.
     pub(super) fn new(since: Instant, limit: Duration, noticed: Arc<Notify>) -> Self {
-        let line = Line { up: None, down: since, opened: None, known: since, silent: false, last: 0 };
+        let line =
+            Line { up: None, down: since, opened: None, known: since, proven: since, silent: false, last: 0 };
         Self { line: Mutex::new(line), limit, noticed }
     }
 
@@ -84,8 +90,14 @@ impl Fresh {
     pub(super) fn listed(&self, as_of: Instant) {
         let mut line = self.line();
         line.down = line.down.max(as_of);
+        line.proven = line.proven.max(as_of);
         drop(line);
         self.noticed.notify_one();
+    }
+
+    /// Until when it is proven that nothing was missed.
+    pub(super) fn proven(&self) -> Instant {
+        self.line().proven
     }
 
     /// Since when changes may have been missed; None: they have not.
@@ -131,6 +143,17 @@ impl Open {
     /// Something has come.
     pub(super) fn hear(&mut self) {
         self.heard = Instant::now();
+    }
+
+    /// The server has ended it.
+    pub(super) fn finish(self) {
+        let now = Instant::now();
+        let mut line = self.of.line();
+        if line.last == self.number && line.settled(now) {
+            line.proven = now;
+        }
+        drop(line);
+        self.end();
     }
 
     /// It has ended or failed.
@@ -193,6 +216,29 @@ mod tests {
         sleep(SETTLED).await;
         assert_eq!((lost(), fresh.settles(Instant::now())), (None, None));
         open.end();
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_list_and_a_watch_to_its_end_are_proof() {
+        let start = Instant::now();
+        let fresh = Arc::new(Fresh::new(start, Duration::from_secs(100), Arc::default()));
+        let proven = || (fresh.proven() - start).as_secs();
+        advance(Duration::from_secs(5)).await;
+        fresh.listed(start + Duration::from_secs(4));
+        assert_eq!(proven(), 4);
+        let open = fresh.opened();
+        advance(Duration::from_secs(60)).await;
+        assert_eq!((fresh.lost(Instant::now()), proven()), (None, 4), "what was missed may be on its way");
+        open.finish();
+        assert_eq!(proven(), 65);
+        for end in [Open::end, drop] {
+            let open = fresh.opened();
+            advance(Duration::from_secs(60)).await;
+            end(open);
+            assert_eq!(proven(), 65, "not to its end");
+        }
+        fresh.opened().finish();
+        assert_eq!(proven(), 65, "one that ends at once is none");
     }
 
     #[tokio::test(start_paused = true)]

@@ -49,7 +49,7 @@ impl Metrics {
             )?,
             lost: gauge(
                 "gatelog_cluster_rules_lost_seconds",
-                "For how long the cluster's rules have not been followed; 0 while they are.",
+                "For how long it has not been known that the cluster's rules are up to date; 0 while they are followed.",
             )?,
             objects,
             skipped,
@@ -57,7 +57,7 @@ impl Metrics {
         })
     }
 
-    pub(super) fn standing(&self, standing: &Standing, lost: Option<Duration>) {
+    pub(super) fn standing(&self, standing: &Standing, age: Duration) {
         let (synced, in_force) = match standing {
             Standing::Unknown(_) | Standing::Refused(_) => (0, 0),
             Standing::Current => (1, 1),
@@ -65,8 +65,8 @@ impl Metrics {
         };
         self.synced.set(synced);
         self.in_force.set(in_force);
-        let lost = lost.filter(|_| !matches!(standing, Standing::Current));
-        self.lost.set(lost.map_or(0, |lost| i64::try_from(lost.as_secs()).unwrap_or(i64::MAX)));
+        let lost = if matches!(standing, Standing::Current) { 0 } else { age.as_secs() };
+        self.lost.set(i64::try_from(lost).unwrap_or(i64::MAX));
     }
 
     pub(super) fn built(&self, store: &Store, took: Duration) {

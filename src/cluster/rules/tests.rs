@@ -19,6 +19,8 @@ struct Rig {
     fresh: [Arc<Fresh>; 4],
     open: [Option<Open>; 4],
     told: Arc<Mutex<Vec<Told>>>,
+    /// Makes a watch's task fail.
+    crash: Arc<Notify>,
 }
 
 fn endpoint() -> Arc<Endpoint> {
@@ -40,22 +42,35 @@ impl Rig {
         };
         let metrics = Metrics::new(&prometheus::Registry::new()).unwrap();
         let config = Config { max_age, keep };
+        let (endpoint, crash) = (endpoint(), Arc::new(Notify::new()));
+        let mut tasks = JoinSet::new();
+        let crashing = crash.clone();
+        tasks.spawn(async move {
+            crashing.notified().await;
+            panic!("a defect");
+        });
         let watches = Watches {
-            endpoint: endpoint(),
+            endpoint: endpoint.clone(),
             fresh: fresh.clone(),
             noticed,
             heard,
             _to: to.clone(),
-            tasks: JoinSet::new(),
+            tasks,
             started: Instant::now(),
         };
-        let mut follower = Follower { watches, ..Follower::new(config, endpoint(), metrics, Arc::new(tell)) };
+        let new = Follower::new(config, endpoint.clone(), metrics, Arc::new(tell));
+        let make: Make = |roles, bindings| {
+            assert!(bindings.iter().all(|binding| &*binding.name.name != "defect"), "a defect");
+            super::make(roles, bindings)
+        };
+        let mut follower = Follower { watches, make, ..new };
         tokio::spawn(async move {
             loop {
+                follower.moved(endpoint.clone());
                 follower.step().await;
             }
         });
-        Self { to, fresh, open: [const { None }; 4], told }
+        Self { to, fresh, open: [const { None }; 4], told, crash }
     }
 
     async fn hear(&self, kind: Kind, change: Change) {
@@ -94,9 +109,22 @@ impl Rig {
         self.open[kind as usize] = Some(self.fresh[kind as usize].opened());
     }
 
-    fn lose(&mut self, kind: Kind) {
-        if let Some(open) = self.open[kind as usize].take() {
-            open.end();
+    /// The server ends it, so that until now nothing was missed.
+    fn end(&mut self, kind: Kind) {
+        self.open[kind as usize].take().unwrap().finish();
+    }
+
+    /// Watches that are open are ended and opened again meanwhile.
+    async fn pass(&mut self, time: Duration) {
+        let until = Instant::now() + time;
+        while Instant::now() < until {
+            for kind in Kind::ALL {
+                if self.open[kind as usize].is_some() {
+                    self.end(kind);
+                    self.open(kind);
+                }
+            }
+            sleep(Duration::from_secs(60).min(until - Instant::now())).await;
         }
     }
 
@@ -212,28 +240,34 @@ async fn lost_rules_are_kept_for_a_while_and_then_refused_until_they_are_followe
     let mut rig = Rig::new(AGE, false);
     rig.sync(&["a"]).await;
     rig.told();
-    rig.lose(CRB);
+    rig.end(CRB);
     sleep(Duration::from_secs(1)).await;
     rig.open(CRB);
     sleep(Duration::from_secs(1)).await;
     assert_eq!(rig.told(), [], "a watch that ends and is opened again is not lost");
 
-    rig.lose(CRB);
+    rig.end(CRB);
     rig.fail(CRB, "connection refused").await;
     sleep(GRACE - Duration::from_millis(10)).await;
     assert_eq!(rig.told(), []);
     sleep(Duration::from_secs(1)).await;
     assert_eq!(rig.told(), [(lost(": connection refused"), "a".to_owned())]);
     // Another one later: the first counts.
-    sleep(Duration::from_secs(100)).await;
-    rig.lose(Kind::Role);
-    sleep(AGE - GRACE - Duration::from_secs(102)).await;
+    rig.pass(Duration::from_secs(100)).await;
+    rig.end(Kind::Role);
+    rig.pass(AGE - GRACE - Duration::from_secs(102)).await;
     assert_eq!(rig.told(), []);
     sleep(Duration::from_secs(2)).await;
     let why = "the cluster's rules have not been up to date for 300s: connection refused".to_owned();
     assert_eq!(rig.told(), [(Standing::Refused(why), "-".to_owned())]);
     rig.open(CRB);
     sleep(Duration::from_secs(1)).await;
+    let told = rig.told();
+    assert!(
+        told.iter().all(|(standing, who)| matches!(standing, Standing::Refused(_)) && who == "-"),
+        "it may not have told yet what was missed: {told:?}"
+    );
+    rig.pass(Duration::from_secs(1)).await;
     assert!(
         matches!(&rig.told()[..], [(Standing::Kept(_), who)] if who == "a"),
         "of the other one it is known since later"
@@ -248,8 +282,8 @@ async fn lost_rules_are_kept_for_ever_where_that_is_configured() {
     let mut rig = Rig::new(AGE, true);
     rig.sync(&["a"]).await;
     rig.told();
-    rig.lose(Kind::Role);
-    sleep(10 * AGE).await;
+    rig.end(Kind::Role);
+    rig.pass(10 * AGE).await;
     assert_eq!(rig.told(), [(lost(""), "a".to_owned())]);
     // What is still heard counts.
     rig.hear(CRB, Change::Applied(item(CRB, &binding("b", 2)))).await;
@@ -262,16 +296,16 @@ async fn a_list_without_a_watch_after_it_grows_old() {
     let mut rig = Rig::new(AGE, false);
     rig.sync(&["a"]).await;
     rig.told();
-    rig.lose(CRB);
-    sleep(Duration::from_secs(200)).await;
+    rig.end(CRB);
+    rig.pass(Duration::from_secs(200)).await;
     rig.told();
     // As fresh as that list, so the age counts from there.
     rig.hear(CRB, Change::Listing).await;
     rig.hear(CRB, Change::Listed(item(CRB, &binding("a", 1)))).await;
     rig.done(CRB).await;
-    sleep(Duration::from_secs(200)).await;
+    rig.pass(Duration::from_secs(200)).await;
     assert!(rig.told().iter().all(|(standing, _)| !matches!(standing, Standing::Refused(_))));
-    sleep(Duration::from_secs(101)).await;
+    rig.pass(Duration::from_secs(101)).await;
     assert!(matches!(&rig.told()[..], [(Standing::Refused(_), who)] if who == "-"));
 }
 
@@ -279,8 +313,8 @@ async fn a_list_without_a_watch_after_it_grows_old() {
 async fn rules_that_were_refused_come_back_only_as_they_are_now() {
     let mut rig = Rig::new(AGE, false);
     rig.sync(&["a"]).await;
-    rig.lose(CRB);
-    sleep(2 * AGE).await;
+    rig.end(CRB);
+    rig.pass(2 * AGE).await;
     assert!(matches!(rig.told().last(), Some((Standing::Refused(_), _))));
     rig.list(CRB, &[binding("b", 2)]).await;
     sleep(Duration::from_secs(1)).await;
@@ -288,15 +322,80 @@ async fn rules_that_were_refused_come_back_only_as_they_are_now() {
 }
 
 #[tokio::test(start_paused = true)]
-async fn an_age_shorter_than_the_grace_counts() {
-    let mut rig = Rig::new(Duration::from_millis(500), false);
+async fn an_open_watch_proves_nothing() {
+    // The peer has vanished, and nobody has noticed.
+    let mut rig = Rig::new(AGE, false);
+    rig.sync(&["a"]).await;
+    sleep(AGE - Duration::from_secs(2)).await;
+    assert_eq!(rig.told(), [current("a")]);
+    sleep(Duration::from_secs(2)).await;
+    let why = "the cluster's rules have not been up to date for 300s".to_owned();
+    assert_eq!(rig.told(), [(Standing::Refused(why), "-".to_owned())]);
+    // Opening them again is not enough, having heard all of them out is.
+    Kind::ALL.into_iter().for_each(|kind| rig.open(kind));
+    sleep(Duration::from_secs(60)).await;
+    assert_eq!(rig.told(), []);
+    Kind::ALL.into_iter().for_each(|kind| rig.end(kind));
+    sleep(Duration::from_millis(1)).await;
+    assert_eq!(rig.told(), [current("a")]);
+
+    // They go on to count where that is configured, but are not said to be followed.
+    let mut rig = Rig::new(AGE, true);
     rig.sync(&["a"]).await;
     rig.told();
-    rig.lose(CRB);
-    sleep(Duration::from_millis(400)).await;
+    sleep(AGE).await;
+    assert_eq!(rig.told(), [(lost(""), "a".to_owned())]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn the_age_counts_from_when_a_lost_watch_was_last_known_to_be_whole() {
+    let mut rig = Rig::new(AGE, false);
+    rig.sync(&["a"]).await;
+    rig.pass(Duration::from_secs(600)).await;
+    // Of this one nothing is known since its last opening, 60 seconds ago.
+    rig.open[CRB as usize] = None;
+    sleep(GRACE + Duration::from_secs(1)).await;
+    assert_eq!(rig.told(), [current("a"), (lost(""), "a".to_owned())]);
+    for kind in Kind::ALL.into_iter().filter(|kind| *kind != CRB) {
+        rig.end(kind);
+        rig.open(kind);
+    }
+    sleep(AGE - GRACE - Duration::from_secs(62)).await;
     assert_eq!(rig.told(), []);
-    sleep(Duration::from_millis(200)).await;
+    sleep(Duration::from_secs(2)).await;
     assert!(matches!(&rig.told()[..], [(Standing::Refused(_), _)]));
+}
+
+#[tokio::test(start_paused = true)]
+async fn rules_that_cannot_be_built_grow_old() {
+    let mut rig = Rig::new(AGE, false);
+    rig.sync(&["a"]).await;
+    rig.told();
+    rig.hear(CRB, Change::Applied(item(CRB, &binding("defect", 2)))).await;
+    rig.pass(GRACE + Duration::from_secs(1)).await;
+    assert_eq!(rig.told(), [(lost(""), "a".to_owned())]);
+    rig.pass(AGE).await;
+    assert!(matches!(&rig.told()[..], [(Standing::Refused(_), who)] if who == "-"));
+    rig.hear(CRB, Change::Deleted(item(CRB, &binding("defect", 3)))).await;
+    sleep(Duration::from_secs(1)).await;
+    assert_eq!(rig.told(), [current("a")]);
+}
+
+#[tokio::test(start_paused = true)]
+async fn when_a_watch_has_failed_all_start_anew_and_the_rules_grow_old_as_before() {
+    let mut rig = Rig::new(AGE, false);
+    rig.sync(&["a"]).await;
+    rig.pass(Duration::from_secs(5)).await;
+    rig.told();
+    rig.crash.notify_one();
+    // Nobody answers the new ones, and what the old ones hear no longer counts.
+    rig.pass(Duration::from_secs(10)).await;
+    assert!(!rig.told().is_empty());
+    assert!(rig.to.is_closed());
+    rig.pass(AGE - Duration::from_secs(20)).await;
+    assert!(rig.told().iter().all(|(standing, who)| matches!(standing, Standing::Kept(_)) && who == "a"));
+    rig.pass(Duration::from_secs(20)).await;
+    assert!(matches!(rig.told().last(), Some((Standing::Refused(_), who)) if who == "-"));
 }
 
 #[tokio::test(start_paused = true)]

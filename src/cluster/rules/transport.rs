@@ -125,7 +125,13 @@ impl Body for Heard {
                     }
                 }
             }
-            Some(Err(_)) | None => this.end(),
+            Some(Err(_)) => this.end(),
+            None => {
+                if let Some(open) = this.open.take() {
+                    open.finish();
+                }
+                this.end();
+            }
         }
         Poll::Ready(frame)
     }

@@ -25,9 +25,9 @@ use std::{
 };
 use tokio::{sync::mpsc, time::Instant};
 
-/// A server ends a watch after so many seconds, and it is opened again at once. Over HTTP/1.1 a peer that has vanished is noticed by it,
-/// for kube lets go of a watch on which nothing came for five seconds more.
-const WATCH: u32 = 60;
+/// A server ends a watch after so many seconds at most, and it is opened again at once. Only then is it known that nothing was missed.
+/// Over HTTP/1.1 a peer that has vanished is noticed by it, for kube lets go of a watch on which nothing came for five seconds more.
+const WATCH: u64 = 60;
 /// Between attempts: the first, and the longest.
 const PAUSE: Duration = Duration::from_millis(100);
 const LONGEST: Duration = Duration::from_secs(3);
@@ -50,6 +50,8 @@ pub(super) struct Watching {
     pub(super) client: Arc<Client>,
     pub(super) endpoint: Arc<Endpoint>,
     pub(super) fresh: Arc<Fresh>,
+    /// For how long the rules count of which nothing is known any more.
+    pub(super) max_age: Duration,
     pub(super) to: mpsc::Sender<(Kind, Heard)>,
 }
 
@@ -69,7 +71,8 @@ impl Watching {
         let transport = Transport { client, fresh, too_large: too_large.clone() };
         let client = kube::Client::new(transport, "default");
         let api: Api<Raw> = Api::all_with(client, &raw::resource(self.kind));
-        let mut events = pin!(watcher(api, watcher::Config::default().timeout(WATCH).page_size(page.0)));
+        let config = watcher::Config::default().timeout(watch_seconds(self.max_age)).page_size(page.0);
+        let mut events = pin!(watcher(api, config));
         let mut begun = Instant::now();
         while let Some(event) = events.next().await {
             let item = |raw: &Raw| Item::read(self.kind, &raw.object);
@@ -112,6 +115,11 @@ impl Watching {
         // kube's streams go on for ever.
         Some("the watcher has ended".to_owned())
     }
+}
+
+/// Several times within the age that counts.
+fn watch_seconds(max_age: Duration) -> u32 {
+    u32::try_from((max_age.as_secs() / 4).clamp(1, WATCH)).unwrap_or(1)
 }
 
 /// What an operator needs to know, and whether going on from where it failed could miss a change.
@@ -235,6 +243,13 @@ mod tests {
             sizes.push(page.0);
         }
         assert_eq!(sizes, [62, 7, 1, 1, 8, 64, 500, 500]);
+    }
+
+    #[test]
+    fn a_watch_ends_several_times_within_the_age_that_counts() {
+        for (age, watch) in [(5, 1), (20, 5), (60, 15), (300, 60), (86_400, 60)] {
+            assert_eq!(watch_seconds(Duration::from_secs(age)), watch);
+        }
     }
 
     #[test]
