@@ -45,23 +45,31 @@ pub struct Loaded {
     pub(crate) serving: Part<Serving>,
     pub(crate) authn: Part<Authn>,
     pub(crate) rules: Part<Rules>,
+    pub(crate) candidate: Part<Candidate>,
     pub(crate) forward: Part<Forward>,
     pub(crate) policy: Part<Policy>,
     /// What is known of the cluster's rules; no file tells.
     live: Live,
-    /// Made of `rules` and `live`.
+    /// Made of `rules`, `candidate` and `live`.
     authz: Arc<Authz>,
+    /// What is wrong with a changed candidate, which is the old one for that reason.
+    held: Option<Errors>,
 }
 
 /// The rules, and how much of them came from files.
 #[derive(Debug)]
 pub(crate) struct Rules {
     files: Arc<rbac::Rules>,
-    shadow: Option<Arc<rbac::Rules>>,
     mode: Mode,
     tell: Tell,
     pub(crate) own: Counts,
-    pub(crate) rehearsed: Option<Counts>,
+}
+
+/// The shadow rules, if there are any, and how much of them came from files.
+#[derive(Debug, Default)]
+pub(crate) struct Candidate {
+    rules: Option<Arc<rbac::Rules>>,
+    pub(crate) own: Option<Counts>,
 }
 
 /// Loads everything that decides on requests. All errors are reported, not only the first.
@@ -95,8 +103,8 @@ impl Loaded {
 
     /// What is odd but harmless, a line each.
     pub fn warnings(&self) -> impl Iterator<Item = &String> {
-        let parts =
-            [&self.serving.warnings, &self.authn.warnings, &self.rules.warnings, &self.forward.warnings];
+        let (rules, candidate) = (&self.rules.warnings, &self.candidate.warnings);
+        let parts = [&self.serving.warnings, &self.authn.warnings, rules, candidate, &self.forward.warnings];
         parts.into_iter().flat_map(|warnings| warnings.iter())
     }
 
@@ -107,15 +115,30 @@ impl Loaded {
         let serving = serving(file, &config.tls, before.map(|b| &b.serving)).map_err(&mut keep).ok();
         let authn = authn(file, &config.authn, shared, before.map(|b| &b.authn)).map_err(&mut keep).ok();
         let rules = rules(file, &config.authz, before.map(|b| &b.rules)).map_err(&mut keep).ok();
+        // A rehearsal must not keep from being taken up what counts.
+        let (candidate, held) =
+            match (candidate(file, &config.authz, before.map(|b| &b.candidate)), before) {
+                (Ok(candidate), _) => (Some(candidate), None),
+                (Err(failed), Some(before)) => (Some(before.candidate.clone()), Some(Errors(failed))),
+                (Err(failed), None) => {
+                    keep(failed);
+                    (None, None)
+                }
+            };
         let forward = forward(file, &config.endpoint, &config.forward, before.map(|b| &b.forward));
         let forward = forward.map_err(&mut keep).ok();
         let policy = policy(file, &config.policy, before.map(|b| &b.policy)).map_err(&mut keep).ok();
-        match (serving, authn, rules, forward, policy) {
-            (Some(serving), Some(authn), Some(rules), Some(forward), Some(policy)) => {
+        match (serving, authn, rules, candidate, forward, policy) {
+            (Some(serving), Some(authn), Some(rules), Some(candidate), Some(forward), Some(policy)) => {
                 let live = before.map_or_else(|| unlisted(&config.authz), |before| before.live.clone());
-                let same = before.filter(|before| before.rules.print == rules.print);
-                let authz = same.map_or_else(|| rules.made.authz(&live), |before| before.authz.clone());
-                Ok(Self { serving, authn, rules, forward, policy, live, authz })
+                let same = before.filter(|before| {
+                    before.rules.print == rules.print && before.candidate.print == candidate.print
+                });
+                let authz = match same {
+                    Some(before) => before.authz.clone(),
+                    None => rules.made.authz(&candidate.made, &live),
+                };
+                Ok(Self { serving, authn, rules, candidate, forward, policy, live, authz, held })
             }
             _ => Err(errors),
         }
@@ -124,18 +147,19 @@ impl Loaded {
     /// The same with what is known now of the cluster's rules.
     fn set_live(&mut self, live: Live) {
         if self.live != live {
-            self.authz = self.rules.made.authz(&live);
+            self.authz = self.rules.made.authz(&self.candidate.made, &live);
             self.live = live;
         }
     }
 
-    fn prints(&self) -> [Print; 5] {
-        [self.serving.print, self.authn.print, self.rules.print, self.forward.print, self.policy.print]
+    fn prints(&self) -> [Print; 6] {
+        let (rules, candidate) = (self.rules.print, self.candidate.print);
+        [self.serving.print, self.authn.print, rules, candidate, self.forward.print, self.policy.print]
     }
 
     /// Which parts are not those of `other`, by name.
     fn changed_from(&self, other: &Self) -> Vec<&'static str> {
-        let names = ["serving pair", "authentication", "rules", "upstream", "audit policy"];
+        let names = ["serving pair", "authentication", "rules", "shadow rules", "upstream", "audit policy"];
         let pairs = self.prints().into_iter().zip(other.prints());
         names.into_iter().zip(pairs).filter(|(_, (a, b))| a != b).map(|(name, _)| name).collect()
     }
@@ -151,9 +175,9 @@ fn unlisted(config: &authz::Config) -> Live {
 
 impl Rules {
     /// What decides by them and by what is known of the cluster's.
-    pub(crate) fn authz(&self, live: &Live) -> Arc<Authz> {
+    pub(crate) fn authz(&self, candidate: &Candidate, live: &Live) -> Arc<Authz> {
         let authz = Authz::new(self.files.clone(), self.tell.clone());
-        let authz = authz.with_cluster(live.clone()).with_shadow(self.shadow.clone()).with_mode(self.mode);
+        let authz = authz.with_cluster(live.clone()).with_shadow(candidate.rules.clone()).with_mode(self.mode);
         Arc::new(authz)
     }
 }
@@ -196,40 +220,28 @@ pub(crate) fn rules(
     before: Option<&Part<Rules>>,
 ) -> Result<Part<Rules>, Vec<Error>> {
     let at = errors_at(file, "authorization.rbac");
-    let rehearsed = errors_at(file, "authorization.shadow");
-    let files = config.read().map_err(|errors| at(lines("files", errors)));
-    let shadow = config.shadow.as_ref().map(authz::Shadow::read).transpose();
-    let shadow = shadow.map_err(|errors| rehearsed(lines("files", errors)));
-    let (files, shadow) = both(files, shadow)?;
-    part(before, (files, shadow, config.mode, &config.tell), |(files, shadow, mode, tell)| {
-        let loaded = files.rules().map_err(|problems| at(lines("files", problems)));
-        let shadow = shadow.as_ref().map(authz::Manifests::rules).transpose();
-        let shadow = shadow.map_err(|problems| rehearsed(lines("files", problems)));
-        let (loaded, shadow) = both(loaded, shadow)?;
-        let mut warnings = loaded.warnings;
-        let mut rules = Rules {
-            files: Arc::new(loaded.rules),
-            shadow: None,
-            mode: *mode,
-            tell: (*tell).clone(),
-            own: loaded.own,
-            rehearsed: None,
-        };
-        if let Some(shadow) = shadow {
-            warnings.extend(shadow.warnings.iter().map(|warning| format!("shadow rules: {warning}")));
-            rules.rehearsed = Some(shadow.own);
-            rules.shadow = Some(Arc::new(shadow.rules));
-        }
-        Ok((rules, warnings))
+    let files = config.read().map_err(|errors| at(lines("files", errors)))?;
+    part(before, (files, config.mode, &config.tell), |(files, mode, tell)| {
+        let loaded = files.rules().map_err(|problems| at(lines("files", problems)))?;
+        let (files, mode, tell) = (Arc::new(loaded.rules), *mode, (*tell).clone());
+        Ok((Rules { files, mode, tell, own: loaded.own }, loaded.warnings))
     })
 }
 
-/// Both, or the errors of both.
-fn both<A, B>(one: Result<A, Vec<Error>>, other: Result<B, Vec<Error>>) -> Result<(A, B), Vec<Error>> {
-    match (one, other) {
-        (Ok(one), Ok(other)) => Ok((one, other)),
-        (one, other) => Err([one.err(), other.err()].into_iter().flatten().flatten().collect()),
-    }
+/// The shadow rules.
+pub(crate) fn candidate(
+    file: &Path,
+    config: &authz::source::Config,
+    before: Option<&Part<Candidate>>,
+) -> Result<Part<Candidate>, Vec<Error>> {
+    let at = errors_at(file, "authorization.shadow");
+    let files = config.shadow.as_ref().map(authz::Shadow::read).transpose();
+    part(before, files.map_err(|errors| at(lines("files", errors)))?, |files| {
+        let Some(files) = files else { return Ok((Candidate::default(), Vec::new())) };
+        let loaded = files.rules().map_err(|problems| at(lines("files", problems)))?;
+        let warnings = loaded.warnings.iter().map(|warning| format!("shadow rules: {warning}")).collect();
+        Ok((Candidate { rules: Some(Arc::new(loaded.rules)), own: Some(loaded.own) }, warnings))
+    })
 }
 
 /// The upstream.
@@ -388,6 +400,9 @@ impl Reloader {
         };
         let changed = next.changed_from(&present);
         if changed.is_empty() {
+            if let Some(errors) = next.held {
+                return self.refuse(errors);
+            }
             if self.state().failed.take().is_some() {
                 tracing::info!("the configuration's files are again what they were");
             }
@@ -422,8 +437,17 @@ impl Reloader {
             tracing::warn!("{warning}");
         }
         self.gateway.metrics().serving_certificate(next.serving.made.expires());
-        *state = State { present: next, failed: None, token_failed: state.token_failed.take() };
+        let (held, failed) = (next.held.take(), state.failed.take());
+        *state = State {
+            present: next,
+            failed: failed.filter(|_| held.is_some()),
+            token_failed: state.token_failed.take(),
+        };
+        drop(state);
         self.gateway.metrics().reload(true);
+        if let Some(errors) = held {
+            self.refuse(errors);
+        }
         Look::Changed(changed)
     }
 

@@ -55,7 +55,10 @@ impl Source {
                 let rules = config::load(path).and_then(|config| {
                     let only_live = config.authz.cluster.is_some().then(|| Live::Unknown(ONLY_LIVE.into()));
                     let rules = reload::rules(path, &config.authz, None).map_err(config::Errors)?;
-                    Ok((rules.made.authz(&only_live.unwrap_or_default()), rules.warnings))
+                    let candidate = reload::candidate(path, &config.authz, None).map_err(config::Errors)?;
+                    let both = rules.warnings.iter().chain(&*candidate.warnings);
+                    let warnings: Arc<[String]> = both.cloned().collect();
+                    Ok((rules.made.authz(&candidate.made, &only_live.unwrap_or_default()), warnings))
                 });
                 match rules {
                     Ok(rules) => rules,

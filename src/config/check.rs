@@ -45,6 +45,7 @@ pub(super) fn pointed_to(path: &Path, draft: &Draft) -> Vec<Error> {
     }
     errors.extend(reload::authn(path, &draft.authn, &unshared(), None).err());
     errors.extend(reload::rules(path, &draft.authz, None).err());
+    errors.extend(reload::candidate(path, &draft.authz, None).err());
     if let Some(endpoint) = &draft.endpoint {
         errors.extend(reload::forward(path, endpoint, &draft.forward, None).err());
     }
@@ -72,7 +73,7 @@ impl Report {
             on_or_off(config.authz.bootstrap),
             cluster.unwrap_or_default(),
         );
-        let rehearsed = config.authz.shadow.as_ref().zip(loaded.rules.made.rehearsed).map(|(shadow, own)| {
+        let rehearsed = config.authz.shadow.as_ref().zip(loaded.candidate.made.own).map(|(shadow, own)| {
             format!("{}; the bootstrap rules are {}", counts(own), on_or_off(shadow.bootstrap))
         });
         let record = format!(

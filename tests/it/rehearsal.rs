@@ -132,12 +132,18 @@ async fn another_candidate_is_taken_up() {
     };
     assert!(ask(&mut plane).await.starts_with("would be refused: "));
     plane.folder.put("candidate.yaml", &manifest(&World::new(&["can alice get - pods"])));
-    assert_eq!(plane.gate().reloader().check_now().await, Look::Changed(vec!["rules"]));
+    assert_eq!(plane.gate().reloader().check_now().await, Look::Changed(vec!["shadow rules"]));
     assert_eq!(ask(&mut plane).await, "");
     plane.folder.put("candidate.yaml", "kind: Nonsense");
     let Look::Refused(errors) = plane.gate().reloader().check_now().await else { panic!("taken up") };
     assert!(errors.to_string().contains("authorization.shadow.files: "), "{errors}");
     assert_eq!(ask(&mut plane).await, "", "the old ones go on");
+    // What counts is not kept waiting for a rehearsal.
+    plane.folder.put("rbac.yaml", &manifest(&World::new(&["can bob get - pods"])));
+    assert_eq!(plane.gate().reloader().check_now().await, Look::Changed(vec!["rules"]));
+    let alice = plane.caller("alice").await;
+    assert_eq!(alice.get(POD).whole().await.0, 403);
+    let Look::Refused(_) = plane.gate().reloader().check_now().await else { panic!("still broken") };
 }
 
 #[tokio::test]
