@@ -116,15 +116,14 @@ impl Loaded {
         let authn = authn(file, &config.authn, shared, before.map(|b| &b.authn)).map_err(&mut keep).ok();
         let rules = rules(file, &config.authz, before.map(|b| &b.rules)).map_err(&mut keep).ok();
         // A rehearsal must not keep from being taken up what counts.
-        let (candidate, held) =
-            match (candidate(file, &config.authz, before.map(|b| &b.candidate)), before) {
-                (Ok(candidate), _) => (Some(candidate), None),
-                (Err(failed), Some(before)) => (Some(before.candidate.clone()), Some(Errors(failed))),
-                (Err(failed), None) => {
-                    keep(failed);
-                    (None, None)
-                }
-            };
+        let (candidate, held) = match (candidate(file, &config.authz, before.map(|b| &b.candidate)), before) {
+            (Ok(candidate), _) => (Some(candidate), None),
+            (Err(failed), Some(before)) => (Some(before.candidate.clone()), Some(Errors(failed))),
+            (Err(failed), None) => {
+                keep(failed);
+                (None, None)
+            }
+        };
         let forward = forward(file, &config.endpoint, &config.forward, before.map(|b| &b.forward));
         let forward = forward.map_err(&mut keep).ok();
         let policy = policy(file, &config.policy, before.map(|b| &b.policy)).map_err(&mut keep).ok();
@@ -177,7 +176,8 @@ impl Rules {
     /// What decides by them and by what is known of the cluster's.
     pub(crate) fn authz(&self, candidate: &Candidate, live: &Live) -> Arc<Authz> {
         let authz = Authz::new(self.files.clone(), self.tell.clone());
-        let authz = authz.with_cluster(live.clone()).with_shadow(candidate.rules.clone()).with_mode(self.mode);
+        let authz =
+            authz.with_cluster(live.clone()).with_shadow(candidate.rules.clone()).with_mode(self.mode);
         Arc::new(authz)
     }
 }

@@ -3,11 +3,15 @@
 //! HTTP/1.1 with JSON: `POST /v1/explain` and `POST /v1/who-can` take an [`explain::Question`] and answer what `gatelog explain -o
 //! json` and `gatelog who-can -o json` print, or a `v1` Status.
 
-use crate::{authz::explain, codec::json, gateway::Gateway, status::Status};
+use crate::{authz::explain, body, codec::json, gateway::Gateway, status::Status};
 use bytes::Bytes;
 use http::{HeaderValue, Method, Request, Response, StatusCode, header};
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited};
-use hyper::{body::Incoming, server::conn::http1, service::service_fn};
+use hyper::{
+    body::{Body as _, Incoming},
+    server::conn::http1,
+    service::service_fn,
+};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use serde::Serialize;
 use std::{
@@ -183,9 +187,16 @@ impl Desk {
         if request.method() != Method::POST {
             return Err(Status::new(405, "MethodNotAllowed", "expected POST"));
         }
-        let question = Limited::new(request.into_body(), LARGEST).collect().await;
+        let too_large = || Status::bad_request(format!("the question is larger than {LARGEST} bytes"));
+        let body = request.into_body();
+        if body.size_hint().lower() > LARGEST as u64 {
+            // Who is still writing when the socket closes may miss the answer.
+            body::drain(Some(body)).await;
+            return Err(too_large());
+        }
+        let question = Limited::new(body, LARGEST).collect().await;
         let question = question.map_err(|error| match error.is::<LengthLimitError>() {
-            true => Status::bad_request(format!("the question is larger than {LARGEST} bytes")),
+            true => too_large(),
             false => Status::bad_request("the question did not come whole"),
         })?;
         let question = understood(&question.to_bytes())?;
