@@ -4,6 +4,9 @@
 //! a message mean is for its reader to know; here are only the bytes. Every step is bounded by the bytes that are there and by a
 //! depth; groups, which nobody has written for twenty years, are refused.
 
+pub mod json;
+mod tables;
+
 use std::fmt;
 
 /// What every body begins with.
@@ -58,7 +61,9 @@ pub enum Value<'a> {
     Number(u64),
     /// A string, bytes, or a message.
     Bytes(&'a [u8]),
-    /// Four or eight bytes, which no Kubernetes type has.
+    /// Eight bytes: the bits of a floating-point number.
+    Eight(u64),
+    /// Four bytes, which no Kubernetes type has.
     Fixed,
 }
 
@@ -153,7 +158,7 @@ impl<'a> Message<'a> {
         }
         let value = match key & 7 {
             0 => Value::Number(self.varint()?),
-            1 => self.take(8).map(|_| Value::Fixed)?,
+            1 => Value::Eight(self.eight()?),
             2 => {
                 let length = usize::try_from(self.varint()?).map_err(|_| Error::Early)?;
                 Value::Bytes(self.take(length)?)
@@ -168,6 +173,12 @@ impl<'a> Message<'a> {
         let (taken, rest) = self.rest.split_at_checked(length).ok_or(Error::Early)?;
         self.rest = rest;
         Ok(taken)
+    }
+
+    fn eight(&mut self) -> Result<u64, Error> {
+        let (bytes, rest) = self.rest.split_first_chunk().ok_or(Error::Early)?;
+        self.rest = rest;
+        Ok(u64::from_le_bytes(*bytes))
     }
 
     fn varint(&mut self) -> Result<u64, Error> {
@@ -214,7 +225,7 @@ impl<'a> Field<'a> {
     pub fn number(self) -> Result<i64, Error> {
         match self.value {
             Value::Number(number) => Ok(number.cast_signed()),
-            Value::Bytes(_) | Value::Fixed => Err(Error::WrongType(self.number)),
+            Value::Bytes(_) | Value::Eight(_) | Value::Fixed => Err(Error::WrongType(self.number)),
         }
     }
 
@@ -233,7 +244,18 @@ impl<'a> Field<'a> {
     pub fn bytes(self) -> Result<&'a [u8], Error> {
         match self.value {
             Value::Bytes(bytes) => Ok(bytes),
-            Value::Number(_) | Value::Fixed => Err(Error::WrongType(self.number)),
+            Value::Number(_) | Value::Eight(_) | Value::Fixed => Err(Error::WrongType(self.number)),
+        }
+    }
+
+    /// The floating-point number it is.
+    ///
+    /// # Errors
+    /// It is none.
+    pub fn double(self) -> Result<f64, Error> {
+        match self.value {
+            Value::Eight(bits) => Ok(f64::from_bits(bits)),
+            Value::Number(_) | Value::Bytes(_) | Value::Fixed => Err(Error::WrongType(self.number)),
         }
     }
 
@@ -330,7 +352,7 @@ mod tests {
 
     #[test]
     fn fields_are_read_as_they_are() {
-        use Value::{Bytes, Fixed, Number};
+        use Value::{Bytes, Eight, Fixed, Number};
         let most = [0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x01];
         for (bytes, want) in [
             (&b""[..], vec![]),
@@ -338,7 +360,7 @@ mod tests {
             (&[8, 0x96, 1, 18, 2, b'h', b'i'], vec![(1, Number(150)), (2, Bytes(b"hi"))]),
             (&[&[8][..], &most].concat(), vec![(1, Number(u64::MAX))]),
             (&[13, 1, 2, 3, 4, 8, 1], vec![(1, Fixed), (1, Number(1))]),
-            (&[9, 1, 2, 3, 4, 5, 6, 7, 8, 8, 1], vec![(1, Fixed), (1, Number(1))]),
+            (&[9, 1, 2, 3, 4, 5, 6, 7, 8, 8, 1], vec![(1, Eight(0x0807_0605_0403_0201)), (1, Number(1))]),
             (&[0xfa, 0xff, 0xff, 0xff, 0x0f, 0], vec![(LARGEST_NUMBER, Bytes(b""))]),
             // Longer than it need be, but 64 bits.
             (&[8, 0x81, 0x80, 0], vec![(1, Number(1))]),
@@ -381,6 +403,9 @@ mod tests {
         assert_eq!(field(Value::Number(1)).text(), Err(wrong));
         assert_eq!(field(Value::Fixed).number(), Err(wrong));
         assert_eq!(field(Value::Fixed).bytes(), Err(wrong));
+        assert_eq!(field(Value::Eight(1.5f64.to_bits())).double(), Ok(1.5));
+        assert_eq!(field(Value::Eight(0)).number(), Err(wrong));
+        assert_eq!(field(Value::Number(0)).double(), Err(wrong));
         assert_eq!(field(Value::Bytes(b"\xff")).text(), Err(Error::NotText(7)));
         let deep = field(Value::Bytes(&[10, 0])).message().unwrap().next().unwrap().unwrap();
         assert_eq!(deep.message().map(drop), Err(Error::TooDeep));

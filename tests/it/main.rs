@@ -29,6 +29,7 @@ mod expiry;
 mod frames;
 mod golden;
 mod golden_audit;
+mod golden_protobuf;
 #[cfg(feature = "demo")]
 mod harness;
 #[cfg(feature = "demo")]
