@@ -19,6 +19,9 @@
 //! | `gatelog.dev/client-audit-id` | the `Audit-ID` that the caller sent (64 characters of it); the gate's own counts |
 //! | `gatelog.dev/impersonation-refused` | which header's check failed |
 //! | `gatelog.dev/impersonation-reason` | why it did |
+//! | `gatelog.dev/self-review` | what the gate did to the answer of a review of oneself |
+//! | `gatelog.dev/observed` | the refusal that was not carried out |
+//! | `gatelog.dev/shadow` | what the shadow rules would have decided instead |
 //! | `gatelog.dev/bytes-in`, `gatelog.dev/bytes-out` | of a long-running request: from and to the caller |
 //! | `gatelog.dev/end` | why it ended, when that was not the plain end of the answer |
 //! | `gatelog.dev/lost`, `gatelog.dev/suppressed`, `gatelog.dev/torn` | on lines of their own: what the record lacks |
