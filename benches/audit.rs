@@ -108,6 +108,8 @@ fn one_event(bencher: Bencher<'_, '_>) {
             received: MicroTime(1_767_323_045_678_901),
             at: MicroTime(1_767_323_045_681_001),
             annotations: &annotations,
+            salt: "7f2c1a529d7e4a0b8d590f6f3f8a1c11",
+            journal_only: false,
         };
         event.write(&mut line);
         line.len()

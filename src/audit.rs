@@ -35,12 +35,16 @@
 mod capture;
 mod cidr;
 pub mod event;
+pub mod folder;
 mod id;
 mod journal;
+#[expect(dead_code, reason = "not wired yet")]
+mod ledger;
 mod note;
 mod object;
 pub mod policy;
 pub mod redact;
+pub mod sink;
 mod strangers;
 mod trail;
 pub mod tree;
@@ -50,6 +54,7 @@ use aws_lc_rs::hmac;
 use event::Level;
 use journal::{
     Journal,
+    line::Line,
     segment::{self, Segments},
 };
 use note::Note;
@@ -64,7 +69,7 @@ use std::{
 use strangers::Strangers;
 
 pub use cidr::{BadCidr, Cidr};
-pub use journal::segment::FolderError;
+pub use journal::{Settled, segment::FolderError};
 pub use trail::{End, Trail};
 
 /// How the record is kept.
@@ -92,10 +97,46 @@ pub struct Config {
     pub max_response_object: usize,
     /// What becomes of a request whose events cannot be kept.
     pub on_failure: OnFailure,
-    /// What is waited for before a change is forwarded.
-    pub mode: Mode,
+    /// What is waited for.
+    pub modes: Modes,
+    /// Whether finished segments are compressed (gzip).
+    pub compress: bool,
+    /// Who signs the tree, and where its head goes.
+    pub signing: Signing,
+    /// Whether the events of watches are counted.
+    pub watch_events: bool,
+    /// What is taken out of everything that is recorded.
+    pub redaction: Redaction,
+    /// Where the record goes besides the journal.
+    pub sinks: Vec<sink::Config>,
     /// Peers whose `X-Forwarded-For` is believed.
     pub trusted_proxies: Vec<Cidr>,
+}
+
+/// Who signs the tree, and where its head goes.
+#[derive(Debug, Clone, PartialEq, Eq, Default)]
+pub struct Signing {
+    /// A private key (PKCS#8, PEM) of `gatelog audit keygen`; None: one in the journal's folder, made with its first use.
+    pub key_file: Option<PathBuf>,
+    /// Which log it is, for as long as there is this journal; None: `gatelog/` and the name of the host that began it.
+    pub origin: Option<String>,
+    /// How often a checkpoint is written to standard output, at most; None: never.
+    pub stdout: Option<Duration>,
+}
+
+/// What is taken out of everything that is recorded.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Redaction {
+    /// Default rules that do not count.
+    pub off: redact::Builtins,
+    /// Rules besides.
+    pub rules: Vec<redact::Rule>,
+}
+
+impl Default for Redaction {
+    fn default() -> Self {
+        Self { off: redact::Builtins::NONE, rules: Vec::new() }
+    }
 }
 
 /// What becomes of a request whose events cannot be kept.
@@ -108,13 +149,25 @@ pub enum OnFailure {
     Open,
 }
 
-/// What is waited for before a change or a connection is forwarded. Reads never wait for the disk.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+/// What is waited for, by what a request does.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct Modes {
+    /// create, update, patch, delete; exec, attach, port-forward and `*/proxy`.
+    pub changes: Mode,
+    /// All else: get, list, watch and logs.
+    pub reads: Mode,
+}
+
+/// What is waited for before a request is forwarded, and before its answer ends.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Mode {
-    /// Its first event is written to the file, not synced.
-    #[default]
+    /// Its first event is on the disk before it is forwarded, whatever the policy omits; its last one is written before the
+    /// caller has the end of the answer.
+    Strict,
+    /// Its first event, if the policy has one, is written to the file, not synced; its last one as well, before the
+    /// caller has the end of the answer.
     Blocking,
-    /// Its first event is queued.
+    /// Its events are queued.
     Batch,
 }
 
@@ -126,7 +179,7 @@ pub struct Audit {
     strangers: Arc<Strangers>,
     metrics: Metrics,
     key: hmac::Key,
-    mode: Mode,
+    modes: Modes,
     on_failure: OnFailure,
     max_size: u64,
     max_request_object: usize,
@@ -182,7 +235,12 @@ impl Config {
             max_request_object: 256 << 10,
             max_response_object: 256 << 10,
             on_failure: OnFailure::default(),
-            mode: Mode::default(),
+            modes: Modes { changes: Mode::Strict, reads: Mode::Blocking },
+            compress: true,
+            signing: Signing { stdout: Some(Duration::from_secs(60)), ..Signing::default() },
+            watch_events: false,
+            redaction: Redaction::default(),
+            sinks: Vec::new(),
             trusted_proxies: Vec::new(),
         }
     }
@@ -251,7 +309,9 @@ impl Audit {
         let strangers = Arc::new(Strangers::new(Instant::now()));
         let summaries = {
             let strangers = strangers.clone();
-            Box::new(move |at_once, out: &mut Vec<u8>| strangers.tell(at_once, Instant::now(), out))
+            Box::new(move |at_once, deliver: &mut dyn FnMut(&Line<'_>)| {
+                strangers.tell(at_once, Instant::now(), deliver)
+            })
         };
         let journal =
             Journal::start(segments, config.queue_size, config.on_failure, metrics.clone(), summaries)
@@ -263,9 +323,7 @@ impl Audit {
                 "the last audit line of an earlier run is torn"
             );
             let now = SystemTime::now();
-            let mut line = Vec::new();
-            Note::Torn(torn).write(now, now, &mut line);
-            journal.try_append(&line);
+            Note::Torn(torn).write(now, now, |line| journal.try_append(line));
         }
         Ok(Arc::new(Self {
             policy: ArcSwap::from_pointee(config.policy),
@@ -273,7 +331,7 @@ impl Audit {
             strangers,
             metrics,
             key,
-            mode: config.mode,
+            modes: config.modes,
             on_failure: config.on_failure,
             max_size: config.max_size,
             max_request_object: config.max_request_object,

@@ -11,6 +11,7 @@ mod authentication;
 mod check;
 mod document;
 mod reader;
+mod recording;
 mod units;
 
 pub(crate) use check::OBSERVED;
@@ -18,10 +19,7 @@ pub use check::{Line, Report, check};
 pub use document::{Document, examine};
 
 use crate::{
-    audit::{
-        self, Cidr, Mode, OnFailure,
-        policy::{self, Policy},
-    },
+    audit::{self, Cidr, policy::Policy},
     authn,
     authz::{self, Explain, Mode as Enforcement, OnLoss, Tell},
     endpoint::{self, Explicit},
@@ -247,7 +245,7 @@ impl Draft {
         };
         part.done();
         let part = section("audit");
-        let (audit, policy) = recording(&part, trusted_proxies);
+        let (audit, policy) = recording::recording(&part, trusted_proxies);
         part.done();
         let reload = section("reload");
         let reload_interval = reload.duration("interval", Duration::from_secs(5));
@@ -428,53 +426,6 @@ fn limits(section: &Section<'_>) -> limits::Config {
         streams: section.count("streams", default.streams),
         streams_per_user: section.count("streamsPerUser", default.streams_per_user),
     }
-}
-
-fn recording(section: &Section<'_>, trusted_proxies: Vec<Cidr>) -> (Option<audit::Config>, PolicySource) {
-    let shipped = policy::SHIPPED.map(|(name, _)| (name, name));
-    let name = section.word("policy", &shipped, "recommended");
-    let source = match section.path("policyFile") {
-        Some(_) if section.has("policy") => {
-            section.wrong("policyFile", "expected either policy or policyFile");
-            PolicySource::Shipped(name.to_owned())
-        }
-        Some(path) => PolicySource::File(path),
-        None => PolicySource::Shipped(name.to_owned()),
-    };
-    let policy =
-        source.read().map_err(|problem| vec![problem]).and_then(|file| source.understand(file.as_ref()));
-    let policy = policy.map_err(|problems| {
-        problems.into_iter().for_each(|problem| section.wrong("policyFile", problem));
-    });
-    let dir = section.required("dir", section.path("dir"));
-    // Every key is asked for, so that none of them is taken for unknown.
-    let policy = policy.ok().or_else(|| Policy::shipped("recommended"));
-    let default = policy.map(|policy| audit::Config::new(dir.clone().unwrap_or_default(), policy));
-    let config = default.map(|default| audit::Config {
-        max_size: section.size("maxSize", default.max_size),
-        rotate_every: section.duration_or_none("rotateEvery", default.rotate_every),
-        max_age: section.duration_or_none("maxAge", default.max_age),
-        max_backups: section.count_or_none("maxBackups", default.max_backups),
-        max_total_size: section.size_or_none("maxTotalSize", default.max_total_size),
-        queue_size: bytes(section.size("queueSize", default.queue_size as u64)),
-        max_request_object: bytes(section.size("maxRequestObject", default.max_request_object as u64)),
-        max_response_object: bytes(section.size("maxResponseObject", default.max_response_object as u64)),
-        on_failure: section.word(
-            "onFailure",
-            &[("refuse", OnFailure::Refuse), ("open", OnFailure::Open)],
-            default.on_failure,
-        ),
-        mode: section.word("mode", &[("blocking", Mode::Blocking), ("batch", Mode::Batch)], default.mode),
-        trusted_proxies,
-        ..default
-    });
-    for fault in config.iter().flat_map(audit::Config::faults) {
-        match fault {
-            audit::Error::Config(key, why) => section.wrong(key, why),
-            other => section.wrong("", other),
-        }
-    }
-    (config.filter(|_| dir.is_some()), source)
 }
 
 impl PolicySource {

@@ -234,6 +234,8 @@ fn days(year: i64, month: i64, day: i64) -> i64 {
     year.div_euclid(400) * 146_097 + of_era * 365 + of_era / 4 - of_era / 100 + of_year - 719_468
 }
 
+/// How a line says that it is for the journal alone.
+pub const JOURNAL_ONLY: &[u8] = b"gatelog.dev/journal-only\":\"true\"";
 /// Bytes of a user agent that are recorded; kube-apiserver's own figure.
 pub const LONGEST_USER_AGENT: usize = 1024;
 /// Bytes of a request URI that are recorded.
@@ -400,6 +402,10 @@ pub struct Event<'a> {
     pub at: MicroTime,
     /// `annotations`.
     pub annotations: &'a Annotations,
+    /// `gatelog.dev/salt`: randomness, so that nobody finds the line by guessing what its hash in the tree was made of.
+    pub salt: &'a str,
+    /// `gatelog.dev/journal-only`: the policy omits this stage, and only the journal has it.
+    pub journal_only: bool,
 }
 
 impl Event<'_> {
@@ -442,7 +448,14 @@ impl Event<'_> {
             out.extend_from_slice(b"\":");
             push_json_str(out, value);
         }
-        out.extend_from_slice(if self.annotations.0.is_empty() { b"}\n" } else { b"}}\n" });
+        out.extend_from_slice(if self.annotations.0.is_empty() { b",\"annotations\":{\"" } else { b",\"" });
+        if self.journal_only {
+            out.extend_from_slice(JOURNAL_ONLY);
+            out.extend_from_slice(b",\"");
+        }
+        out.extend_from_slice(b"gatelog.dev/salt\":\"");
+        out.extend_from_slice(self.salt.as_bytes());
+        out.extend_from_slice(b"\"}}\n");
     }
 }
 

@@ -1,5 +1,6 @@
-//! Audit ids: random UUIDs (RFC 9562, version 4).
+//! Audit ids: random UUIDs (RFC 9562, version 4), and the salt of lines.
 
+use super::tree::leaf::AuditId;
 use std::cell::RefCell;
 
 /// Ids whose randomness is drawn at once; a call to the generator costs more than an id.
@@ -9,9 +10,21 @@ thread_local! {
     static RANDOM: RefCell<(usize, [u8; BATCH * 16])> = const { RefCell::new((BATCH, [0; BATCH * 16])) };
 }
 
-/// A new id, in the usual form of 36 characters.
-pub(super) fn new() -> String {
-    let bytes = RANDOM.with_borrow_mut(|(used, random)| {
+/// A new id.
+pub(super) fn new() -> AuditId {
+    let mut bytes = random();
+    bytes[6] = bytes[6] & 0x0f | 0x40;
+    bytes[8] = bytes[8] & 0x3f | 0x80;
+    AuditId(bytes)
+}
+
+/// What makes one line unlike every other, whatever it says: 32 hex digits.
+pub(super) fn salt() -> String {
+    hex(&random(), &[])
+}
+
+fn random() -> [u8; 16] {
+    RANDOM.with_borrow_mut(|(used, random)| {
         if *used == BATCH {
             // It fails only where the operating system has no randomness at all. An id must be unique, not secret.
             if aws_lc_rs::rand::fill(random).is_err() {
@@ -23,16 +36,18 @@ pub(super) fn new() -> String {
         bytes.copy_from_slice(&random[*used * 16..][..16]);
         *used += 1;
         bytes
-    });
-    text(bytes)
+    })
 }
 
-fn text(mut bytes: [u8; 16]) -> String {
-    bytes[6] = bytes[6] & 0x0f | 0x40;
-    bytes[8] = bytes[8] & 0x3f | 0x80;
+/// The usual form of 36 characters.
+pub(super) fn text(id: AuditId) -> String {
+    hex(&id.0, &[4, 6, 8, 10])
+}
+
+fn hex(bytes: &[u8], hyphens: &[usize]) -> String {
     let mut out = String::with_capacity(36);
     for (i, byte) in bytes.iter().enumerate() {
-        if matches!(i, 4 | 6 | 8 | 10) {
+        if hyphens.contains(&i) {
             out.push('-');
         }
         for digit in [byte >> 4, byte & 15] {
@@ -57,8 +72,11 @@ mod tests {
 
     #[test]
     fn version_and_variant_are_set() {
-        assert_eq!(text([0xff; 16]), "ffffffff-ffff-4fff-bfff-ffffffffffff");
-        assert_eq!(text([0; 16]), "00000000-0000-4000-8000-000000000000");
+        let id = text(new());
+        assert_eq!((id.len(), &id[14..15]), (36, "4"));
+        assert!("89ab".contains(&id[19..20]), "{id}");
+        assert_eq!(id.parse(), Ok(AuditId(id.parse::<AuditId>().unwrap().0)));
+        assert_eq!(text(AuditId([0xff; 16])), "ffffffff-ffff-ffff-ffff-ffffffffffff");
     }
 
     #[test]

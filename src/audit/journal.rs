@@ -12,6 +12,7 @@
 //! and a change of threads for every line would cost more than all the rest of the record.
 
 use super::{Metrics, OnFailure, Unkept, note::Note};
+use line::Line;
 use segment::Segments;
 use std::{
     io,
@@ -21,6 +22,7 @@ use std::{
 };
 use tokio::sync::watch;
 
+pub(crate) mod line;
 pub(crate) mod segment;
 
 /// How long a line may stay in memory for company, when nobody waits for it.
@@ -95,8 +97,38 @@ struct Progress {
     failing: bool,
 }
 
+/// Ready when a last event is where its mode demands, or when the disk fails: it never keeps an answer back for ever.
+#[derive(Debug, Default)]
+pub enum Settled {
+    /// It is there.
+    #[default]
+    Ready,
+    /// It is on its way.
+    Waiting(Waiting),
+}
+
+/// The way of a line to the file.
+pub struct Waiting(std::pin::Pin<Box<dyn Future<Output = ()> + Send + Sync>>);
+
+impl std::fmt::Debug for Waiting {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str("Waiting")
+    }
+}
+
+impl Future for Settled {
+    type Output = ();
+
+    fn poll(mut self: std::pin::Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> std::task::Poll<()> {
+        match &mut *self {
+            Self::Ready => std::task::Poll::Ready(()),
+            Self::Waiting(waiting) => waiting.0.as_mut().poll(cx),
+        }
+    }
+}
+
 /// Lines that the writer is to add of its own, asked for now and then; `true` when the journal stops.
-pub(crate) type Summaries = Box<dyn FnMut(bool, &mut Vec<u8>) + Send>;
+pub(crate) type Summaries = Box<dyn FnMut(bool, &mut dyn FnMut(&Line<'_>)) + Send>;
 
 // === impl Journal ===
 
@@ -122,8 +154,9 @@ impl Journal {
         Ok(Self { shared, writer: Mutex::new(Some(thread)) })
     }
 
-    /// Appends `line` and holds `hold` bytes for what is to follow.
-    pub(crate) fn reserve(&self, line: &[u8], hold: usize) -> Result<Mark, Unkept> {
+    /// Appends `line`, if there is one, and holds `hold` bytes for what is to follow.
+    pub(crate) fn reserve(&self, line: Option<&Line<'_>>, hold: usize) -> Result<Mark, Unkept> {
+        let line = line.map_or(&b""[..], |line| line.text);
         let shared = &*self.shared;
         let mut state = shared.lock();
         if state.failing.is_some() && shared.on_failure == OnFailure::Refuse {
@@ -150,28 +183,33 @@ impl Journal {
     }
 
     /// Appends `line`, whose place was held: `release` bytes.
-    pub(crate) fn append(&self, line: &[u8], release: usize) {
+    pub(crate) fn append(&self, line: Option<&Line<'_>>, release: usize) -> Mark {
+        let line = line.map_or(&b""[..], |line| line.text);
         let mut state = self.shared.lock();
         state.used = state.used.saturating_sub(release);
         if state.closed {
+            let mark = Mark(state.appended);
             self.shared.lose(state, count_lines(line));
-            return;
+            return mark;
         }
-        self.shared.append(state, line);
+        self.shared.append(state, line)
     }
 
     /// Appends `line`, for which no place was held, if there is room; else it is lost.
-    pub(crate) fn try_append(&self, line: &[u8]) {
+    pub(crate) fn try_append(&self, line: &Line<'_>) -> Option<Mark> {
+        let line = line.text;
         let state = self.shared.lock();
         if !state.closed && state.used + line.len() <= self.shared.capacity {
-            self.shared.append(state, line);
+            Some(self.shared.append(state, line))
         } else {
             self.shared.lose(state, 1);
+            None
         }
     }
 
     /// Appends the `line` of somebody who was not authenticated, within the share of such.
-    pub(crate) fn append_stranger(&self, line: &[u8], max_segment: u64) -> bool {
+    pub(crate) fn append_stranger(&self, line: &Line<'_>, max_segment: u64) -> bool {
+        let line = line.text;
         let mut state = self.shared.lock();
         let size = line.len() as u64;
         let fits = !state.closing
@@ -200,6 +238,32 @@ impl Journal {
             return Err(Unkept("its disk fails".into()));
         }
         Ok(())
+    }
+
+    /// Begins to write and sync everything before `mark`; waits for nothing.
+    pub(crate) fn commit(&self, mark: Mark) {
+        if self.shared.progress.borrow().written < mark.0 {
+            self.shared.urge();
+        }
+    }
+
+    /// Waits until everything before `mark` is on the disk, or the disk fails.
+    pub(crate) async fn synced(&self, mark: Mark) -> Result<(), Unkept> {
+        self.written(mark).await
+    }
+
+    /// For the last event of a request, which is before `mark`.
+    pub(crate) fn settled(&self, mark: Mark) -> Settled {
+        let mut progress = self.shared.progress.subscribe();
+        let reached = move |p: &Progress| p.written >= mark.0 || p.failing;
+        if reached(&progress.borrow_and_update()) {
+            return Settled::Ready;
+        }
+        self.shared.urge();
+        Settled::Waiting(Waiting(Box::pin(async move {
+            // An error says that the writer is gone, and with it what could be waited for.
+            let _ = progress.wait_for(reached).await;
+        })))
     }
 
     /// Waits until everything that was appended by now is in the file, or the disk fails.
@@ -310,7 +374,7 @@ impl Writer {
             batch.clear();
             if closing || ticked.elapsed() >= TICK {
                 ticked = Instant::now();
-                (self.summaries)(closing, &mut own);
+                (self.summaries)(closing, &mut |line| own.extend_from_slice(line.text));
                 self.write_out(&own, false);
                 own.clear();
                 if let Err(e) = self.segments.tick(SystemTime::now()) {
@@ -451,7 +515,7 @@ impl Writer {
         }
         let now = SystemTime::now();
         let mut line = Vec::new();
-        Note::Lost(lost).write(since.unwrap_or(now), now, &mut line);
+        Note::Lost(lost).write(since.unwrap_or(now), now, |l| line.extend_from_slice(l.text));
         let mut written = 0;
         if self.segments.write(&line, &mut written, now).is_err() {
             self.segments.give_up();

@@ -4,7 +4,10 @@
 use super::{
     event::{Addresses, Annotations, Event, Head, Level, MicroTime, Stage},
     id,
-    journal::segment::Torn,
+    journal::{
+        line::{Line, Part},
+        segment::Torn,
+    },
 };
 use std::{net::IpAddr, time::SystemTime};
 
@@ -21,8 +24,13 @@ pub(crate) enum Note {
 }
 
 impl Note {
-    /// Appends the line. `since`: when it began to happen.
-    pub(crate) fn write(&self, since: SystemTime, now: SystemTime, out: &mut Vec<u8>) {
+    /// Hands on the line. `since`: when it began to happen.
+    pub(crate) fn write<T>(
+        &self,
+        since: SystemTime,
+        now: SystemTime,
+        deliver: impl FnOnce(&Line<'_>) -> T,
+    ) -> T {
         let mut annotations = Annotations::default();
         let (stage, from) = match self {
             Self::Lost(events) => {
@@ -41,9 +49,10 @@ impl Note {
                 (Stage::ResponseComplete, None)
             }
         };
+        let (id, at) = (id::new(), MicroTime::at(now));
         let event = Event {
             level: Level::Metadata,
-            id: &id::new(),
+            id: &id::text(id),
             stage,
             head: &Head::new("", "", "{}", from.map(Addresses::peer).as_ref(), None),
             impersonated: None,
@@ -51,9 +60,13 @@ impl Note {
             request: None,
             response: None,
             received: MicroTime::at(since),
-            at: MicroTime::at(now),
+            at,
             annotations: &annotations,
+            salt: &id::salt(),
+            journal_only: false,
         };
-        event.write(out);
+        let mut text = Vec::new();
+        event.write(&mut text);
+        deliver(&Line::new(&text, id, stage, at, Part::Only))
     }
 }

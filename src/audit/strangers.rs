@@ -2,7 +2,7 @@
 //! record, nor to push out of it what others did. Each source has a small allowance that grows back with time; what is over
 //! it is counted, and the count is recorded from time to time.
 
-use super::note::Note;
+use super::{journal::line::Line, note::Note};
 use std::{
     collections::HashMap,
     net::{IpAddr, Ipv6Addr},
@@ -64,8 +64,8 @@ impl Strangers {
         source.since.get_or_insert_with(SystemTime::now);
     }
 
-    /// Appends the lines that tell what was suppressed, if it is time, or `at_once`.
-    pub(super) fn tell(&self, at_once: bool, now: Instant, out: &mut Vec<u8>) {
+    /// Hands on the lines that tell what was suppressed, if it is time, or `at_once`.
+    pub(super) fn tell(&self, at_once: bool, now: Instant, mut deliver: impl FnMut(&Line<'_>)) {
         let mut table = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if !at_once && now.duration_since(table.told) < EVERY {
             return;
@@ -89,7 +89,7 @@ impl Strangers {
         drop(table);
         let wall = SystemTime::now();
         for ((count, since), ip) in counts {
-            Note::Suppressed(count, ip).write(since.unwrap_or(wall), wall, out);
+            Note::Suppressed(count, ip).write(since.unwrap_or(wall), wall, &mut deliver);
         }
     }
 }
@@ -149,7 +149,7 @@ mod tests {
 
     fn told(strangers: &Strangers, now: Instant) -> Vec<(String, String)> {
         let mut out = Vec::new();
-        strangers.tell(true, now, &mut out);
+        strangers.tell(true, now, |line| out.extend_from_slice(line.text));
         let line = |l: &str| {
             let event: serde_json::Value = serde_json::from_str(l).unwrap();
             let ip = event["sourceIPs"][0].as_str().unwrap_or("many").to_owned();
@@ -206,9 +206,9 @@ mod tests {
         let strangers = Strangers::new(now);
         strangers.suppress(ip_of(1), now);
         let mut out = Vec::new();
-        strangers.tell(false, now + Duration::from_secs(59), &mut out);
+        strangers.tell(false, now + Duration::from_secs(59), |line| out.extend_from_slice(line.text));
         assert!(out.is_empty());
-        strangers.tell(false, now + Duration::from_secs(60), &mut out);
+        strangers.tell(false, now + Duration::from_secs(60), |line| out.extend_from_slice(line.text));
         assert!(!out.is_empty());
     }
 

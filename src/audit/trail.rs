@@ -8,9 +8,13 @@ use super::{
     capture::{Capture, Need, Told},
     event::{Addresses, Annotations, Event, Head, Level, MicroTime, ObjectMeta, Stage},
     id,
-    journal::Mark,
+    journal::{
+        Mark, Settled,
+        line::{Line, Part},
+    },
     object::{self, Omitted},
     policy::{Question, Verdict},
+    tree::leaf::AuditId,
 };
 use crate::{
     authn::Authenticated,
@@ -39,7 +43,9 @@ pub struct Trail(Box<Inner>);
 
 struct Inner {
     audit: Arc<Audit>,
-    id: HeaderValue,
+    id: AuditId,
+    /// The same as its header.
+    id_header: HeaderValue,
     received: MicroTime,
     method: Method,
     uri: Uri,
@@ -64,7 +70,7 @@ struct Inner {
     impersonated: Option<Arc<User>>,
     /// The last event's place is held in the journal; so many bytes.
     place: Option<usize>,
-    /// Where the first event stands.
+    /// Where the first event stands, if it is journalled.
     mark: Option<Mark>,
     /// Why nothing may be forwarded.
     unkept: Option<Unkept>,
@@ -114,9 +120,11 @@ impl Audit {
             let claimed = &claimed.as_bytes()[..claimed.len().min(LONGEST_CLIENT_ID)];
             annotations.add("gatelog.dev/client-audit-id", String::from_utf8_lossy(claimed).into_owned());
         }
+        let id = id::new();
         Trail(Box::new(Inner {
             audit: self.clone(),
-            id: fresh_id(),
+            id,
+            id_header: id_header(id),
             received: MicroTime::at(SystemTime::now()),
             method: head.method.clone(),
             uri: head.uri.clone(),
@@ -152,10 +160,10 @@ impl Audit {
 }
 
 /// Marked sensitive for HPACK alone: a value that never comes again would only push others out of its table.
-fn fresh_id() -> HeaderValue {
+fn id_header(id: AuditId) -> HeaderValue {
     // An id is plain ASCII; the empty value would only show that it is not.
     let mut id =
-        HeaderValue::from_maybe_shared(Bytes::from(id::new())).unwrap_or(HeaderValue::from_static(""));
+        HeaderValue::from_maybe_shared(Bytes::from(id::text(id))).unwrap_or(HeaderValue::from_static(""));
     id.set_sensitive(true);
     id
 }
@@ -165,7 +173,7 @@ fn fresh_id() -> HeaderValue {
 impl Trail {
     /// This request's id: to the caller, upstream, in every event and log line.
     pub fn audit_id(&self) -> &HeaderValue {
-        &self.0.id
+        &self.0.id_header
     }
 
     /// After authentication: level by policy, RequestReceived enqueued, the last event's place reserved.
@@ -295,16 +303,33 @@ impl Trail {
         this.request = Some(object);
     }
 
-    /// The first event is enqueued / on disk, as the mode demands.
+    /// The request may be forwarded: where the mode demands it, its first event is on its way to the disk from now on, while the body
+    /// is read. Before, nothing is synced for it, since it may be refused.
+    pub fn commit(&mut self) {
+        let this = &mut *self.0;
+        if this.phase != Phase::Begun || this.verdict.level == Level::None || this.mode() != Mode::Strict {
+            return;
+        }
+        if this.mark.is_none() && !this.insisted && this.place.is_some() {
+            this.mark = this.write_journal_only(Stage::RequestReceived, this.received, Part::First);
+        }
+        if let Some(mark) = this.mark {
+            this.audit.journal.commit(mark);
+        }
+    }
+
+    /// The first event is enqueued, written or on the disk, as the mode demands.
     pub async fn kept(&mut self) -> Result<Kept, Unkept> {
         let this = &mut *self.0;
         let kept = match (&this.unkept, this.mark) {
             _ if this.phase == Phase::Opened => Err(Unkept("the request was not begun".into())),
             (Some(unkept), _) => Err(unkept.clone()),
-            (None, Some(mark)) if this.effect != Effect::Read && this.audit.mode == Mode::Blocking => {
-                this.audit.journal.written(mark).await
-            }
-            (None, _) => Ok(()),
+            (None, Some(mark)) => match this.mode() {
+                Mode::Strict => this.audit.journal.synced(mark).await,
+                Mode::Blocking => this.audit.journal.written(mark).await,
+                Mode::Batch => Ok(()),
+            },
+            (None, None) => Ok(()),
         };
         if kept.is_err() {
             this.audit.metrics.rejected.inc();
@@ -369,8 +394,9 @@ impl Trail {
         }
     }
 
-    /// The stream or answer ended; drop without it means "closed early" (or a panic).
-    pub fn complete(&mut self, end: End) {
+    /// The stream or answer ended; drop without it means "closed early" (or a panic). The caller's last piece, or the end of his
+    /// answer, is to be held back for what is returned.
+    pub fn complete(&mut self, end: End) -> Settled {
         let this = &mut *self.0;
         if this.long_running {
             this.annotations.add("gatelog.dev/bytes-in", end.bytes_from_caller.to_string());
@@ -379,7 +405,7 @@ impl Trail {
         if let Some(why) = end.why {
             this.annotations.add("gatelog.dev/end", why);
         }
-        this.last(Stage::ResponseComplete);
+        this.last(Stage::ResponseComplete)
     }
 }
 
@@ -397,7 +423,7 @@ impl Drop for Trail {
                 if this.told.status.is_none() {
                     this.annotations.add("gatelog.dev/end", "closed early");
                 }
-                this.last(stage);
+                drop(this.last(stage));
             }
         }
     }
@@ -405,7 +431,10 @@ impl Drop for Trail {
 
 impl fmt::Debug for Trail {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Trail").field("id", &self.0.id).field("phase", &self.0.phase).finish_non_exhaustive()
+        f.debug_struct("Trail")
+            .field("id", &self.0.id_header)
+            .field("phase", &self.0.phase)
+            .finish_non_exhaustive()
     }
 }
 
@@ -431,13 +460,17 @@ impl Inner {
     fn first(&mut self) -> Result<(), Unkept> {
         let size = self.head.len() + LAST_EVENT;
         let wanted = !self.verdict.omit_stages.contains(Stage::RequestReceived);
-        let placed = self.write(wanted.then_some((Stage::RequestReceived, self.received)), |audit, line| {
-            let placed = audit.journal.reserve(line, size);
-            if placed.is_err() && wanted {
-                audit.journal.try_append(line);
-            }
-            placed
-        });
+        let journal = &self.audit.journal;
+        let placed = if wanted {
+            self.write(Stage::RequestReceived, self.received, Part::First, |line| {
+                journal.reserve(Some(line), size).inspect_err(|_| {
+                    // What cannot be kept is counted there.
+                    let _ = journal.try_append(line);
+                })
+            })
+        } else {
+            journal.reserve(None, size)
+        };
         match placed {
             Ok(mark) => {
                 self.place = Some(size);
@@ -459,20 +492,21 @@ impl Inner {
             return;
         }
         let now = MicroTime::at(SystemTime::now());
-        let placed = self.place.is_some();
-        self.write(Some((stage, now)), |audit, line| {
-            if placed { audit.journal.append(line, 0) } else { audit.journal.try_append(line) }
+        let journal = &self.audit.journal;
+        self.write(stage, now, Part::Between, |line| match self.place {
+            Some(_) => Some(journal.append(Some(line), 0)),
+            None => journal.try_append(line),
         });
     }
 
     /// The last event. Nothing is written after it.
-    fn last(&mut self, stage: Stage) {
+    fn last(&mut self, stage: Stage) -> Settled {
         if self.phase != Phase::Begun {
-            return;
+            return Settled::Ready;
         }
         self.phase = Phase::Done;
         if self.verdict.level == Level::None {
-            return;
+            return Settled::Ready;
         }
         if let (Some(capture), Some(code)) = (self.capture.take(), self.code) {
             self.told = capture.finish(code, self.verdict.omit_managed_fields, &self.audit.key);
@@ -486,11 +520,31 @@ impl Inner {
         let now = MicroTime::at(SystemTime::now());
         let wanted = !self.verdict.omit_stages.contains(stage);
         let place = self.place.take();
-        self.write(wanted.then_some((stage, now)), |audit, line| match place {
-            Some(size) => audit.journal.append(line, size),
-            None if wanted => audit.journal.try_append(line),
-            None => {}
-        });
+        let audit = self.audit.clone();
+        let deliver = |line: &Line<'_>| match place {
+            Some(size) => Some(audit.journal.append(Some(line), size)),
+            None => audit.journal.try_append(line),
+        };
+        let mark = if wanted {
+            self.write(stage, now, Part::Last, deliver)
+        } else if self.mark.is_some() {
+            // Who looks for requests without an end must not find this one.
+            self.write_as(stage, now, Part::Last, true, deliver)
+        } else {
+            place.map(|size| audit.journal.append(None, size))
+        };
+        match mark {
+            Some(mark) if self.mode() != Mode::Batch => audit.journal.settled(mark),
+            _ => Settled::Ready,
+        }
+    }
+
+    /// What is waited for.
+    fn mode(&self) -> Mode {
+        match self.effect {
+            Effect::Read => self.audit.modes.reads,
+            Effect::Write | Effect::Connect => self.audit.modes.changes,
+        }
     }
 
     /// What an answer with this code can tell.
@@ -513,9 +567,28 @@ impl Inner {
         }
     }
 
-    /// Renders the event, or nothing, and hands the line on.
-    fn write<T>(&self, event: Option<(Stage, MicroTime)>, deliver: impl FnOnce(&Audit, &[u8]) -> T) -> T {
-        let Some((stage, at)) = event else { return deliver(&self.audit, b"") };
+    /// Renders the event and hands the line on.
+    fn write<T>(&self, stage: Stage, at: MicroTime, part: Part, deliver: impl FnOnce(&Line<'_>) -> T) -> T {
+        self.write_as(stage, at, part, false, deliver)
+    }
+
+    /// An event that the policy omits and the journal needs.
+    fn write_journal_only(&self, stage: Stage, at: MicroTime, part: Part) -> Option<Mark> {
+        let journal = &self.audit.journal;
+        self.write_as(stage, at, part, true, |line| match self.place {
+            Some(_) => Some(journal.append(Some(line), 0)),
+            None => journal.try_append(line),
+        })
+    }
+
+    fn write_as<T>(
+        &self,
+        stage: Stage,
+        at: MicroTime,
+        part: Part,
+        journal_only: bool,
+        deliver: impl FnOnce(&Line<'_>) -> T,
+    ) -> T {
         self.audit.metrics.events.inc();
         let code;
         let status = match (&self.told.status, self.code) {
@@ -529,7 +602,7 @@ impl Inner {
         };
         let event = Event {
             level: self.verdict.level,
-            id: self.id.to_str().unwrap_or_default(),
+            id: self.id_header.to_str().unwrap_or_default(),
             stage,
             head: &self.head,
             impersonated: self.impersonated.as_ref().map(|user| user.json()),
@@ -539,11 +612,13 @@ impl Inner {
             received: self.received,
             at,
             annotations: &self.annotations,
+            salt: &id::salt(),
+            journal_only,
         };
         SCRATCH.with_borrow_mut(|line| {
             line.clear();
             event.write(line);
-            let delivered = deliver(&self.audit, line);
+            let delivered = deliver(&Line::new(line, self.id, stage, at, part));
             if line.capacity() > SPARE {
                 *line = Vec::new();
             }

@@ -84,7 +84,8 @@ impl Report {
                 OnFailure::Refuse => "requests are refused",
                 OnFailure::Open => "requests are NOT refused",
             },
-            match config.audit.mode {
+            match config.audit.modes.changes {
+                Mode::Strict => "on the disk",
                 Mode::Blocking => "written",
                 Mode::Batch => "queued",
             },

@@ -1,4 +1,5 @@
 use super::*;
+use crate::audit::{Mode, Modes, OnFailure};
 use crate::authn::{Algorithm, Anonymous, IssuerSettings, KeysConfig, ReviewBy, ReviewConfig, ReviewTokens};
 use std::fs;
 
@@ -321,7 +322,10 @@ fn every_error_names_file_key_and_reason() {
             &["audit.policyFile: expected either policy or policyFile"],
         ),
         ("audit: {dir: a, onFailure: ignore}", &["audit.onFailure: \"ignore\" is none of refuse, open"]),
-        ("audit: {dir: a, mode: strict}", &["audit.mode: \"strict\" is none of blocking, batch"]),
+        (
+            "audit: {dir: a, mode: {changes: sync}}",
+            &["audit.mode.changes: \"sync\" is none of strict, blocking, batch"],
+        ),
         (
             "audit: {dir: a, maxSize: 1}",
             &["audit.maxSize: 1 is not a size: expected a number with a unit such as 512Ki or 3Mi"],
@@ -395,7 +399,7 @@ fn values_are_taken() {
              authorization: {{rbac: {{files: [rules, /etc/rules.yaml], bootstrap: off}}}}\n\
              admin: {{address: '[::1]:9090'}}\n"
         )
-        .replace("{dir: audit}", "{dir: /var/audit, policy: metadata, maxAge: none, maxBackups: 3, rotateEvery: 1h, maxTotalSize: none, onFailure: open, mode: batch}")
+        .replace("{dir: audit}", "{dir: /var/audit, policy: metadata, maxAge: none, maxBackups: 3, rotateEvery: 1h, maxTotalSize: none, onFailure: open, mode: {changes: batch}}")
         .replace("{address: '127", "{trustedProxies: [10.0.0.0/8, '::1'], shutdownGracePeriod: 0s, address: '127"),
     )
     .unwrap();
@@ -406,7 +410,10 @@ fn values_are_taken() {
     assert_eq!(config.server.shutdown_grace, Duration::ZERO);
     let audit = config.audit;
     assert_eq!((audit.max_age, audit.max_backups, audit.max_total_size), (None, Some(3), None));
-    assert_eq!((audit.on_failure, audit.mode), (OnFailure::Open, Mode::Batch));
+    assert_eq!(
+        (audit.on_failure, audit.modes),
+        (OnFailure::Open, Modes { changes: Mode::Batch, reads: Mode::Blocking })
+    );
     assert_eq!((audit.rotate_every, audit.trusted_proxies.len()), (Some(Duration::from_secs(3600)), 2));
 }
 

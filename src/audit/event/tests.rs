@@ -123,6 +123,8 @@ fn line(uri: &str, agent: &[u8], told: &ObjectMeta, annotations: &Annotations) -
         received: MicroTime(0),
         at: MicroTime(0),
         annotations,
+        salt: "00",
+        journal_only: false,
     };
     let mut out = Vec::new();
     event.write(&mut out);

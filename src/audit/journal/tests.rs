@@ -1,5 +1,10 @@
 use super::*;
-use crate::audit::tests::Folder;
+use crate::audit::{
+    event::{MicroTime, Stage},
+    tests::Folder,
+    tree::leaf::AuditId,
+};
+use line::Part;
 use segment::Keep;
 use std::fs;
 
@@ -15,6 +20,11 @@ fn journal(folder: &Folder, capacity: usize) -> Journal {
 fn written(folder: &Folder) -> String {
     let names = segment::names(&folder.0).unwrap();
     names.iter().map(|n| fs::read_to_string(folder.0.join(n)).unwrap()).collect()
+}
+
+/// A line of no particular request.
+pub(super) fn line(text: &[u8]) -> Line<'_> {
+    Line::new(text, AuditId([7; 16]), Stage::ResponseComplete, MicroTime(0), Part::Only)
 }
 
 #[test]
@@ -38,7 +48,7 @@ async fn waiting_ends_when_the_line_is_in_the_file() {
     let journal = journal(&folder, 1 << 20);
     for i in 0..100 {
         let line = format!("{i}\n");
-        let mark = journal.reserve(line.as_bytes(), 0).unwrap();
+        let mark = journal.reserve(Some(&self::line(line.as_bytes())), 0).unwrap();
         journal.written(mark).await.unwrap();
         assert!(written(&folder).ends_with(&line));
     }
@@ -57,8 +67,9 @@ fn many_writers_lose_and_mix_nothing() {
             scope.spawn(move || {
                 for i in 0..lines {
                     let first = format!("{writer} {i} first\n");
-                    journal.reserve(first.as_bytes(), 100).unwrap();
-                    journal.append(format!("{writer} {i} last {}\n", "x".repeat(100)).as_bytes(), 100);
+                    journal.reserve(Some(&line(first.as_bytes())), 100).unwrap();
+                    let last = format!("{writer} {i} last {}\n", "x".repeat(100));
+                    journal.append(Some(&line(last.as_bytes())), 100);
                 }
             });
         }
@@ -83,11 +94,11 @@ fn many_writers_lose_and_mix_nothing() {
 fn room_is_held_and_given_back() {
     let folder = Folder::new();
     let journal = journal(&folder, 1000);
-    journal.reserve(b"", 600).unwrap();
-    assert_eq!(journal.reserve(b"", 401).unwrap_err().0, "its queue is full");
+    journal.reserve(None, 600).unwrap();
+    assert_eq!(journal.reserve(None, 401).unwrap_err().0, "its queue is full");
     assert!(journal.hold(400));
     assert!(!journal.hold(1));
-    journal.append(b"x\n", 1000);
+    journal.append(Some(&line(b"x\n")), 1000);
     assert!(journal.used() <= 2);
     assert_eq!(journal.close(), 0);
     assert_eq!(journal.used(), 0);
@@ -97,15 +108,15 @@ fn room_is_held_and_given_back() {
 fn the_journals_own_lines_are_written_now_and_then() {
     let folder = Folder::new();
     let (segments, _) = Segments::open(&folder.0, KEEP).unwrap();
-    let summaries = |at_end: bool, out: &mut Vec<u8>| {
+    let summaries = |at_end: bool, deliver: &mut dyn FnMut(&Line<'_>)| {
         if at_end {
-            out.extend_from_slice(b"summary\n");
+            deliver(&line(b"summary\n"));
         }
     };
     let journal =
         Journal::start(segments, 1 << 20, OnFailure::Refuse, Metrics::unregistered(), Box::new(summaries))
             .unwrap();
-    journal.try_append(b"line\n");
+    journal.try_append(&line(b"line\n"));
     journal.close();
     assert_eq!(written(&folder), "line\nsummary\n");
 }
@@ -114,7 +125,7 @@ fn the_journals_own_lines_are_written_now_and_then() {
 async fn a_writer_that_fell_over_is_a_failing_disk() {
     let folder = Folder::new();
     let (segments, _) = Segments::open(&folder.0, KEEP).unwrap();
-    let falls = |_: bool, _: &mut Vec<u8>| panic!("as it is wanted here");
+    let falls = |_: bool, _: &mut dyn FnMut(&Line<'_>)| panic!("as it is wanted here");
     let journal =
         Journal::start(segments, 1 << 20, OnFailure::Refuse, Metrics::unregistered(), Box::new(falls))
             .unwrap();
@@ -122,8 +133,8 @@ async fn a_writer_that_fell_over_is_a_failing_disk() {
         // It falls with its first tick.
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    assert_eq!(journal.reserve(b"line\n", 0).unwrap_err().0, "its disk fails");
-    journal.append(b"line\n", 0);
+    assert_eq!(journal.reserve(Some(&line(b"line\n")), 0).unwrap_err().0, "its disk fails");
+    journal.append(Some(&line(b"line\n")), 0);
     journal.flush().await.unwrap_err();
     assert_eq!(journal.close(), 1);
 }

@@ -29,6 +29,6 @@ impl Trail {
         this.verdict.level = Level::Metadata;
         this.describe(user, &info, target.raw());
         let size = this.head.len() + LAST_EVENT;
-        this.place = this.audit.journal.reserve(b"", size).is_ok().then_some(size);
+        this.place = this.audit.journal.reserve(None, size).is_ok().then_some(size);
     }
 }

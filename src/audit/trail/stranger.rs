@@ -4,6 +4,7 @@ use super::{CLOSED_EARLY, Inner, PANIC, Phase};
 use crate::{
     audit::{
         event::{Head, Level, MicroTime, ObjectMeta, Stage},
+        journal::line::Part,
         policy::Question,
     },
     request::{Object, RequestInfo, Target},
@@ -40,8 +41,9 @@ impl Inner {
                 self.told.status = Some(CLOSED_EARLY.to_vec());
             }
             let at = MicroTime::at(SystemTime::now());
-            recorded = self
-                .write(Some((stage, at)), |audit, line| audit.journal.append_stranger(line, audit.max_size));
+            let audit = &self.audit;
+            recorded =
+                self.write(stage, at, Part::Only, |line| audit.journal.append_stranger(line, audit.max_size));
         }
         if !recorded {
             self.audit.metrics.suppressed.inc();

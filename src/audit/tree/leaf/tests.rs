@@ -69,7 +69,7 @@ fn only_what_was_written_is_read() {
 
 #[test]
 fn audit_ids_are_uuids() {
-    let id = super::super::super::id::new();
+    let id = crate::audit::id::text(crate::audit::id::new());
     assert_eq!(id.parse::<AuditId>().unwrap().to_string(), id);
     for text in [
         "",
