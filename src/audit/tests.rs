@@ -36,7 +36,7 @@ impl Drop for Folder {
     }
 }
 
-/// The lines of all segments, each of which must be one JSON object with the keys in their order.
+/// The lines of all segments, each of which must be one JSON object with the keys in their order. Without their salt.
 pub(super) fn lines(dir: &Path) -> Vec<Value> {
     const KEYS: [&str; 18] = [
         "kind",
@@ -63,12 +63,16 @@ pub(super) fn lines(dir: &Path) -> Vec<Value> {
         let text = fs::read_to_string(dir.join(name)).unwrap();
         assert!(text.is_empty() || text.ends_with('\n'));
         for line in text.lines() {
-            let event: Value = serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"));
+            let mut event: Value = serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"));
             let keys: Vec<_> = event.as_object().unwrap().keys().collect();
             let places: Vec<_> =
                 keys.iter().map(|k| KEYS.iter().position(|known| known == k).unwrap()).collect();
             assert!(places.is_sorted(), "{keys:?}");
-            let notes: Vec<_> = event["annotations"].as_object().into_iter().flat_map(|a| a.keys()).collect();
+            // Behind all others, whatever their names.
+            let annotations = event["annotations"].as_object_mut().unwrap();
+            let salt = annotations.remove("gatelog.dev/salt").unwrap();
+            assert!(line.ends_with(&format!("\"gatelog.dev/salt\":{salt}}}}}")), "{line}");
+            let notes: Vec<_> = annotations.keys().filter(|k| *k != "gatelog.dev/journal-only").collect();
             assert!(notes.is_sorted(), "{notes:?}");
             all.push(event);
         }

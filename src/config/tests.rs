@@ -722,5 +722,5 @@ fn a_check_says_what_is_on_and_what_is_off() {
     for (got, want) in lines.iter().zip(want) {
         assert!(got.starts_with(want), "{got:?} does not begin with {want:?}");
     }
-    assert!(lines[14].ends_with("changes wait until they are written)"), "{}", lines[14]);
+    assert!(lines[14].ends_with("changes wait until they are on the disk)"), "{}", lines[14]);
 }

@@ -182,7 +182,12 @@ fn annotations_keep_the_first_value_and_are_sorted() {
         annotations.add(key, value);
     }
     let text = String::from_utf8(line("/", b"", &ObjectMeta::default(), &annotations)).unwrap();
-    assert!(text.ends_with("\"annotations\":{\"a\":\"2\",\"b\":\"1\",\"c\":\"4\"}}\n"), "{text}");
+    assert!(
+        text.ends_with(
+            "\"annotations\":{\"a\":\"2\",\"b\":\"1\",\"c\":\"4\",\"gatelog.dev/salt\":\"00\"}}\n"
+        ),
+        "{text}"
+    );
     assert_eq!((annotations.get("b"), annotations.get("x")), (Some("1"), None));
 }
 
