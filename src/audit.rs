@@ -67,6 +67,7 @@ use std::{
     time::{Duration, Instant, SystemTime},
 };
 use strangers::Strangers;
+use tokio::sync::watch;
 
 pub use cidr::{BadCidr, Cidr};
 pub use journal::{Settled, segment::FolderError};
@@ -348,6 +349,12 @@ impl Audit {
     /// Waits until all events so far are in the file; an error when the disk fails.
     pub async fn flush(&self) -> Result<(), Unkept> {
         self.journal.flush().await
+    }
+
+    /// Up to where there are whole lines in the journal's files; who reads them is told by it when there are more.
+    #[expect(dead_code, reason = "nobody reads along yet")]
+    pub(crate) fn progress(&self) -> watch::Receiver<ledger::Position> {
+        self.journal.position()
     }
 
     /// What is wrong with the disk, for readiness.

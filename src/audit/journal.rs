@@ -11,7 +11,7 @@
 //! A batch is written when somebody waits for it, when it is big, or after [`LINGER`], whichever comes first: a system call
 //! and a change of threads for every line would cost more than all the rest of the record.
 
-use super::{Metrics, OnFailure, Unkept, note::Note};
+use super::{Metrics, OnFailure, Unkept, ledger::Position, note::Note};
 use line::Line;
 use segment::Segments;
 use std::{
@@ -60,6 +60,7 @@ struct Shared {
     state: Mutex<State>,
     wake: Condvar,
     progress: watch::Sender<Progress>,
+    position: watch::Sender<Position>,
     capacity: usize,
     on_failure: OnFailure,
     metrics: Metrics,
@@ -145,6 +146,7 @@ impl Journal {
             state: Mutex::default(),
             wake: Condvar::new(),
             progress: watch::Sender::default(),
+            position: watch::Sender::new(segments.position()),
             capacity,
             on_failure,
             metrics,
@@ -270,6 +272,11 @@ impl Journal {
     pub(crate) async fn flush(&self) -> Result<(), Unkept> {
         let mark = Mark(self.shared.lock().appended);
         self.written(mark).await
+    }
+
+    /// Up to where there are whole lines in the files.
+    pub(crate) fn position(&self) -> watch::Receiver<Position> {
+        self.shared.position.subscribe()
     }
 
     /// What is wrong with the disk.
@@ -432,6 +439,7 @@ impl Writer {
                 self.release(if queued { lines.len() } else { 0 });
                 return;
             }
+            self.shared.position.send_replace(self.segments.position());
             if queued {
                 self.release(chunk.len());
                 self.shared.progress.send_modify(|p| p.written += chunk.len() as u64);
@@ -523,6 +531,7 @@ impl Writer {
             state.lost += lost;
             state.lost_since = since.or(state.lost_since);
         }
+        self.shared.position.send_replace(self.segments.position());
     }
 }
 

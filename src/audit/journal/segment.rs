@@ -4,7 +4,7 @@
 //! synced when the next one takes its place. A crash can leave the newest segment's last line torn; the next start ends it
 //! with a newline, so that the line before and the line after stay readable, and says so in the record.
 
-use super::super::event::MicroTime;
+use crate::audit::{event::MicroTime, ledger::Position};
 use std::{
     fs::{self, DirBuilder, File, OpenOptions},
     io::{self, Read, Seek, SeekFrom, Write},
@@ -59,6 +59,8 @@ pub(crate) struct Segments {
     create: Create,
     current: Option<Current>,
     number: u64,
+    /// Up to which there are whole lines.
+    whole: Position,
     /// Names never go back in time, even if the clock does.
     latest: String,
     /// Held, not read: the lock goes with it.
@@ -103,6 +105,8 @@ impl Segments {
             Some(name) => mend(&dir.join(name)).map_err(fault("its newest segment cannot be read"))?,
             None => None,
         };
+        let number = names.iter().filter_map(|n| number_of(n)).max().unwrap_or(0);
+        let offset = names.last().and_then(|name| fs::metadata(dir.join(name)).ok()).map_or(0, |m| m.len());
         let create = |path: &Path| -> io::Result<Box<dyn Sink>> {
             Ok(Box::new(private().create_new(true).open(path)?))
         };
@@ -111,7 +115,8 @@ impl Segments {
             keep,
             create: Box::new(create),
             current: None,
-            number: names.iter().filter_map(|n| number_of(n)).max().unwrap_or(0),
+            number,
+            whole: Position { segment: number, offset },
             latest: names.last().and_then(|n| start_of(n)).unwrap_or_default().to_owned(),
             _lock: lock,
         };
@@ -122,6 +127,11 @@ impl Segments {
     #[cfg(test)]
     pub(crate) fn set_create(&mut self, create: Create) {
         self.create = create;
+    }
+
+    /// Up to which there are whole lines.
+    pub(crate) fn position(&self) -> Position {
+        self.whole
     }
 
     /// Whether the next write of `bytes` begins a segment.
@@ -156,6 +166,7 @@ impl Segments {
                 Err(e) => return Err(e),
             }
         }
+        self.whole = Position { segment: self.number, offset: current.size };
         // Not before: on a failing disk segments would go, and nothing come.
         if first {
             self.prune();
