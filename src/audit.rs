@@ -60,6 +60,7 @@ use journal::{
 use note::Note;
 use policy::Policy;
 use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+use sink::Cursors;
 use std::{
     net::IpAddr,
     path::PathBuf,
@@ -186,6 +187,7 @@ pub struct Audit {
     max_request_object: usize,
     max_response_object: usize,
     trusted_proxies: Vec<Cidr>,
+    cursors: Arc<Cursors>,
 }
 
 /// Proof that the first event is kept; only this module makes one.
@@ -338,12 +340,19 @@ impl Audit {
             max_request_object: config.max_request_object,
             max_response_object: config.max_response_object,
             trusted_proxies: config.trusted_proxies,
+            cursors: Cursors::open(&config.dir, &config.sinks),
         }))
     }
 
     /// From now on; requests that began keep what the old policy said.
     pub fn set_policy(&self, policy: Policy) {
         self.policy.store(Arc::new(policy));
+    }
+
+    /// How far the sinks have come.
+    #[allow(dead_code, reason = "the sinks are not wired yet")]
+    pub(crate) fn cursors(&self) -> &Arc<Cursors> {
+        &self.cursors
     }
 
     /// Waits until all events so far are in the file; an error when the disk fails.

@@ -1,8 +1,13 @@
 //! Where the record goes besides the journal. Each sink has its own cursor into the journal's files, so that a slow one loses
 //! nothing and delays nobody.
 
+#[allow(dead_code, reason = "not wired yet")]
+mod cursor;
+
 use crate::endpoint;
 use std::{path::PathBuf, time::Duration};
+
+pub(crate) use cursor::Cursors;
 
 /// One sink.
 #[derive(Debug, Clone, PartialEq, Eq)]
