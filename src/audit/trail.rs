@@ -2,11 +2,12 @@
 
 mod insist;
 mod stranger;
+mod write;
 
 use super::{
     Audit, Kept, Mode, OnFailure, Unkept,
     capture::{Capture, Need, Told},
-    event::{Addresses, Annotations, Event, Head, Level, MicroTime, ObjectMeta, Stage},
+    event::{Addresses, Annotations, Head, Level, MicroTime, ObjectMeta, Stage},
     id,
     journal::{
         Mark, Settled,
@@ -25,19 +26,12 @@ use crate::{
 use aws_lc_rs::hmac;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Uri, header};
-use std::{borrow::Cow, cell::RefCell, fmt, net::SocketAddr, sync::Arc, time::SystemTime};
+use std::{borrow::Cow, fmt, net::SocketAddr, sync::Arc, time::SystemTime};
 
 /// What a last event needs beyond its head: status, times, annotations. Reserved with the request.
 const LAST_EVENT: usize = 1024;
 /// Characters of a caller's own `Audit-ID` that are recorded, as kube-apiserver cuts them for its logs.
 const LONGEST_CLIENT_ID: usize = 64;
-/// A scratch buffer that grew past this is given back.
-const SPARE: usize = 1 << 20;
-
-thread_local! {
-    static SCRATCH: RefCell<Vec<u8>> = const { RefCell::new(Vec::new()) };
-}
-
 /// One request's way through the record. Completes on drop.
 pub struct Trail(Box<Inner>);
 
@@ -565,65 +559,6 @@ impl Inner {
         if let Some(counter) = self.audit.metrics.levels.get(level as usize) {
             counter.inc();
         }
-    }
-
-    /// Renders the event and hands the line on.
-    fn write<T>(&self, stage: Stage, at: MicroTime, part: Part, deliver: impl FnOnce(&Line<'_>) -> T) -> T {
-        self.write_as(stage, at, part, false, deliver)
-    }
-
-    /// An event that the policy omits and the journal needs.
-    fn write_journal_only(&self, stage: Stage, at: MicroTime, part: Part) -> Option<Mark> {
-        let journal = &self.audit.journal;
-        self.write_as(stage, at, part, true, |line| match self.place {
-            Some(_) => Some(journal.append(Some(line), 0)),
-            None => journal.try_append(line),
-        })
-    }
-
-    fn write_as<T>(
-        &self,
-        stage: Stage,
-        at: MicroTime,
-        part: Part,
-        journal_only: bool,
-        deliver: impl FnOnce(&Line<'_>) -> T,
-    ) -> T {
-        self.audit.metrics.events.inc();
-        let code;
-        let status = match (&self.told.status, self.code) {
-            _ if stage == Stage::RequestReceived => None,
-            (Some(status), _) => Some(status.as_slice()),
-            (None, Some(number)) => {
-                code = format!("{{\"metadata\":{{}},\"code\":{number}}}");
-                Some(code.as_bytes())
-            }
-            (None, None) => None,
-        };
-        let event = Event {
-            level: self.verdict.level,
-            id: self.id_header.to_str().unwrap_or_default(),
-            stage,
-            head: &self.head,
-            impersonated: self.impersonated.as_ref().map(|user| user.json()),
-            status,
-            request: self.request.as_deref(),
-            response: self.told.object.as_deref(),
-            received: self.received,
-            at,
-            annotations: &self.annotations,
-            salt: &id::salt(),
-            journal_only,
-        };
-        SCRATCH.with_borrow_mut(|line| {
-            line.clear();
-            event.write(line);
-            let delivered = deliver(&Line::new(line, self.id, stage, at, part));
-            if line.capacity() > SPARE {
-                *line = Vec::new();
-            }
-            delivered
-        })
     }
 }
 
