@@ -186,6 +186,7 @@ pub struct Audit {
     max_size: u64,
     max_request_object: usize,
     max_response_object: usize,
+    watch_events: bool,
     trusted_proxies: Vec<Cidr>,
     cursors: Arc<Cursors>,
 }
@@ -339,6 +340,7 @@ impl Audit {
             max_size: config.max_size,
             max_request_object: config.max_request_object,
             max_response_object: config.max_response_object,
+            watch_events: config.watch_events,
             trusted_proxies: config.trusted_proxies,
             cursors: Cursors::open(&config.dir, &config.sinks),
         }))

@@ -10,7 +10,7 @@ mod rehearsal;
 pub use client::Client;
 
 use crate::{
-    audit::{Audit, End, Trail},
+    audit::{Audit, End, Settled, Trail},
     authn::{Authenticated, Authn},
     authz::{
         Authz, Permit, Refused, Why,
@@ -122,6 +122,8 @@ pub(crate) struct Way {
     user: Option<Arc<User>>,
     impersonated: Option<Arc<User>>,
     verb: &'static str,
+    /// It writes, and its answer is no stream.
+    change: bool,
     metrics: Arc<Metrics>,
     series: Option<Arc<Series>>,
     running: Option<Running>,
@@ -196,10 +198,17 @@ impl Gateway {
         let caught =
             std::future::poll_fn(|cx| match catch_unwind(AssertUnwindSafe(|| wrapped.as_mut().poll(cx))) {
                 Ok(Poll::Pending) => Poll::Pending,
-                Ok(Poll::Ready(response)) => Poll::Ready(response),
-                Err(_) => Poll::Ready(answer::local(&failure::panicked(), &audit_id)),
+                Ok(Poll::Ready(response)) => Poll::Ready(Ok(response)),
+                Err(_) => Poll::Ready(Err(())),
             });
-        let mut response = caught.await;
+        let mut response = match caught.await {
+            Ok(response) => response,
+            Err(()) => {
+                // As with any other answer, its event comes first. A disk that fails is nothing to wait for.
+                let _ = self.audit.flush().await;
+                answer::local(&failure::panicked(), &audit_id)
+            }
+        };
         if switching && response.status() != StatusCode::SWITCHING_PROTOCOLS {
             // Bytes that a caller sent ahead, for a protocol that was not switched to, are no next request.
             response.headers_mut().insert(header::CONNECTION, HeaderValue::from_static("close"));
@@ -209,7 +218,7 @@ impl Gateway {
 
     async fn wrap(&self, mut came: Came, mut way: Box<Way>) -> Response<Answer> {
         let snapshot = self.snapshot();
-        match self.handle(&snapshot, &mut came, &mut way).await {
+        let (response, settled) = match self.handle(&snapshot, &mut came, &mut way).await {
             Ok(Open { response, slot, lease }) => {
                 let (mut head, source) = response.into_parts();
                 let switched = head.headers.get(header::UPGRADE).filter(|_| head.status == 101).cloned();
@@ -233,7 +242,9 @@ impl Gateway {
                 }
                 answer::refused(&status, &failure, way)
             }
-        }
+        };
+        settled.await;
+        response
     }
 
     /// The way of a request.
@@ -253,6 +264,7 @@ impl Gateway {
         let permit = s.authz.authorize(who, asked, switch.is_some())?;
         way.permitted(&permit, head);
         check_protocol(switch.as_ref())?;
+        way.trail.commit();
         let reading = self.reading(&permit, way);
         let whole = way.trail.wants_request() || selfreview::is_self_review(&permit.asked().info);
         let body = Inbound::read(body, &head.headers, whole, reading, &self.budget).await?;
@@ -478,6 +490,7 @@ impl Way {
             user: None,
             impersonated: None,
             verb: "",
+            change: false,
             metrics: gateway.metrics.clone(),
             series: None,
             running: None,
@@ -503,15 +516,16 @@ impl Way {
         series.finish(self.code, elapsed);
     }
 
-    /// The request's last event, its metrics, its line in the access log.
-    fn end(mut self: Box<Self>, sent: u64, received: u64, why: Option<Reason>) {
+    /// The request's last event, its metrics, its line in the access log. The caller's last piece waits for what is returned.
+    fn end(mut self: Box<Self>, sent: u64, received: u64, why: Option<Reason>) -> Settled {
         self.over = true;
         let elapsed = self.started.elapsed();
         let why = why.map(Reason::into_owned);
         log::access(&self.line(sent, received, elapsed, why.as_deref()));
-        self.trail.complete(End { bytes_from_caller: received, bytes_to_caller: sent, why });
+        let settled = self.trail.complete(End { bytes_from_caller: received, bytes_to_caller: sent, why });
         let series = self.series.take().unwrap_or_else(|| self.metrics.refused(&self.method));
         series.finish(self.code, elapsed);
+        settled
     }
 
     fn line<'a>(
@@ -559,6 +573,8 @@ impl Way {
         self.rehearsed(permit.rehearsed());
         self.tell_shadow();
         self.trail.decided(true, permit.why().to_string());
+        let info = &permit.asked().info;
+        self.change = info.effect() == Effect::Write && !info.is_long_running();
         match permit.why() {
             Why::Observed(refused) => self.observed(refused),
             _ => self.metrics.authorization(Authorization::Allowed),

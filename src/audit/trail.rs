@@ -250,6 +250,13 @@ impl Trail {
         self.0.capture.is_some()
     }
 
+    /// Whether the events of the answer, a watch's, are to be counted.
+    pub fn counts_events(&self) -> bool {
+        let this = &*self.0;
+        let recorded = this.phase == Phase::Begun && this.verdict.level > Level::None;
+        recorded && this.verb == Verb::Watch && this.audit.watch_events
+    }
+
     /// The whole request body, when it was read whole.
     pub fn request(&mut self, headers: &HeaderMap, body: &Bytes) {
         if !self.wants_request() || body.is_empty() {

@@ -10,7 +10,10 @@ use crate::{
 };
 use aws_lc_rs::digest::{SHA1_FOR_LEGACY_USE_ONLY, digest};
 use http::{HeaderMap, HeaderValue, Request, StatusCode, header};
-use hyper::{client::conn::http1, upgrade::OnUpgrade};
+use hyper::{
+    client::conn::http1,
+    upgrade::{OnUpgrade, Upgraded},
+};
 use hyper_util::rt::TokioIo;
 use std::{
     io,
@@ -22,7 +25,7 @@ use tokio::{
     time::timeout,
 };
 
-/// How long one side may go on after the other has ended its half.
+/// How long the upstream may go on after the caller has ended its half, and the other way about.
 const HALF_CLOSED: Duration = Duration::from_secs(10);
 
 /// Both sides have agreed to switch; nothing flows until [`Tunnel::join`].
@@ -123,40 +126,72 @@ fn base64(bytes: &[u8]) -> String {
     text
 }
 
+/// The caller's side of a tunnel that is over.
+#[derive(Debug)]
+pub struct Goodbye(TokioIo<Upgraded>);
+
 impl Tunnel {
-    /// Joins the two sides until one ends (the other gets ten seconds more), or `lease` ends the tunnel by name.
-    /// Returns why it ended when it was not a plain end.
-    pub async fn join(self, flow: &Flow, lease: &Lease) -> Option<Reason> {
-        let joined = async {
+    /// Joins the two sides until one ends, or `lease` ends the tunnel by name. Returns why it ended when it was not a plain
+    /// end, and the caller's side, which knows nothing of the end yet.
+    ///
+    /// A caller that has ended its half gets what still comes for ten seconds more. When the upstream has, it is over:
+    /// neither protocol goes on after that.
+    pub async fn join(self, flow: &Flow, lease: &Lease) -> (Option<Reason>, Option<Goodbye>) {
+        let mut joined = None;
+        let relayed = async {
             let (caller, upstream) =
                 tokio::try_join!(self.caller, self.upstream).map_err(io::Error::other)?;
-            relay(TokioIo::new(caller), TokioIo::new(upstream), flow).await
+            relay(joined.insert(TokioIo::new(caller)), TokioIo::new(upstream), flow).await
         };
-        tokio::select! {
+        let why = tokio::select! {
             reason = lease.ended() => Some(reason),
-            result = joined => result.err().map(|error| error.to_string().into()),
-        }
+            result = relayed => result.err().map(|error| error.to_string().into()),
+        };
+        (why, joined.map(Goodbye))
     }
 }
 
-async fn relay<C, U>(caller: C, upstream: U, flow: &Flow) -> io::Result<()>
+impl Goodbye {
+    /// Tells the caller that it is over. What he still says is read for a moment and goes nowhere: a connection that is closed upon
+    /// unread bytes is reset, and the caller may lose what he has not read himself.
+    pub async fn close(mut self) {
+        let _ = timeout(HALF_CLOSED, async {
+            self.0.shutdown().await?;
+            let mut nowhere = [0; 1024];
+            while self.0.read(&mut nowhere).await? > 0 {}
+            io::Result::Ok(())
+        })
+        .await;
+    }
+}
+
+async fn relay<C, U>(caller: &mut C, upstream: U, flow: &Flow) -> io::Result<()>
 where
-    C: AsyncRead + AsyncWrite,
+    C: AsyncRead + AsyncWrite + Unpin,
     U: AsyncRead + AsyncWrite,
 {
-    let (from_caller, to_caller) = split(caller);
-    let (from_upstream, to_upstream) = split(upstream);
-    let up = copy(from_caller, to_upstream, &flow.from_caller);
-    let down = copy(from_upstream, to_caller, &flow.to_caller);
+    let (from_caller, mut to_caller) = split(caller);
+    let (from_upstream, mut to_upstream) = split(upstream);
+    let up = async {
+        copy(from_caller, &mut to_upstream, &flow.from_caller).await?;
+        match to_upstream.shutdown().await {
+            Err(error) if error.kind() != io::ErrorKind::NotConnected => Err(error),
+            _ => Ok(()),
+        }
+    };
+    let down = copy(from_upstream, &mut to_caller, &flow.to_caller);
     tokio::pin!(up, down);
-    let late =
-        |_| Err(io::Error::new(io::ErrorKind::TimedOut, "one side ended, the other did not within 10 s"));
+    let late = |_| {
+        let why = "the caller's side ended, the upstream's did not within 10 s";
+        Err(io::Error::new(io::ErrorKind::TimedOut, why))
+    };
     tokio::select! {
         first = &mut up => { first?; timeout(HALF_CLOSED, down).await.unwrap_or_else(late) }
-        first = &mut down => { first?; timeout(HALF_CLOSED, up).await.unwrap_or_else(late) }
+        over = &mut down => over,
     }
 }
 
+/// Passes bytes on until there are no more.
 async fn copy<R, W>(mut from: R, mut to: W, passed: &AtomicU64) -> io::Result<()>
 where
     R: AsyncRead + Unpin,
@@ -175,10 +210,7 @@ where
         to.flush().await?;
         passed.fetch_add(n as u64, Relaxed);
     }
-    match to.shutdown().await {
-        Err(error) if error.kind() != io::ErrorKind::NotConnected => Err(error),
-        _ => Ok(()),
-    }
+    Ok(())
 }
 
 #[cfg(test)]
@@ -230,8 +262,13 @@ mod tests {
 
     #[tokio::test]
     async fn bytes_flow_both_ways_and_a_half_close_is_passed_on() {
-        let ((mut a, caller), (upstream, mut b)) = (tokio::io::duplex(64), tokio::io::duplex(64));
+        let ((mut a, mut caller), (upstream, mut b)) = (tokio::io::duplex(64), tokio::io::duplex(64));
         let flow = Flow::default();
+        let joined = async {
+            let relayed = relay(&mut caller, upstream, &flow).await;
+            drop(caller);
+            relayed
+        };
         let ends = async {
             a.write_all(b"question").await.unwrap();
             a.shutdown().await.unwrap();
@@ -243,9 +280,23 @@ mod tests {
             a.read_to_string(&mut answer).await.unwrap();
             (heard, answer)
         };
-        let (relayed, (heard, answer)) = tokio::join!(relay(caller, upstream, &flow), ends);
+        let (relayed, (heard, answer)) = tokio::join!(joined, ends);
         relayed.unwrap();
         assert_eq!((heard.as_str(), answer.as_str()), ("question", "answer"));
         assert_eq!((flow.from_caller.load(Relaxed), flow.to_caller.load(Relaxed)), (8, 6));
+    }
+    #[tokio::test]
+    async fn the_callers_side_is_open_after_the_upstream_has_ended() {
+        let ((mut a, mut caller), (upstream, mut b)) = (tokio::io::duplex(64), tokio::io::duplex(64));
+        b.write_all(b"answer").await.unwrap();
+        drop(b);
+        relay(&mut caller, upstream, &Flow::default()).await.unwrap();
+        let mut answer = [0; 6];
+        a.read_exact(&mut answer).await.unwrap();
+        assert_eq!(&answer, b"answer");
+        let more = timeout(Duration::from_millis(50), a.read_u8()).await;
+        assert!(more.is_err(), "the end was told before it was recorded: {more:?}");
+        drop(caller);
+        assert_eq!(a.read(&mut answer).await.unwrap(), 0);
     }
 }

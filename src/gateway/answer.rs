@@ -1,8 +1,16 @@
 //! The answer on its way to the caller: passed on piece by piece, counted, teed for the record, and ended where its
 //! protocol allows when somebody ends the stream by name.
+//!
+//! Nobody has the whole of an answer before its last event is where its mode demands. The piece with which an answer ends
+//! is kept back until then; where a piece does not tell that it is the last (chunks of HTTP/1.1, an empty END_STREAM
+//! frame), a change's answer is one piece behind, and of all others the end alone is kept back. hyper sends a head without a
+//! body at once, so what has no body waits before its head.
+
+mod events;
 
 use super::{Failure, Way};
 use crate::{
+    audit::Settled,
     authz::selfreview::Answer as Review,
     forward::{
         Place,
@@ -15,16 +23,18 @@ use crate::{
     telemetry::metrics::Direction,
 };
 use bytes::Bytes;
-use http::{HeaderMap, HeaderValue, Response, StatusCode, header, response::Parts};
+use events::Events;
+use http::{HeaderMap, HeaderValue, Method, Response, StatusCode, header, response::Parts};
 use http_body::{Body, Frame, SizeHint};
 use hyper::body::Incoming;
 use std::{
     future::Future,
     pin::Pin,
     sync::atomic::Ordering::Relaxed,
-    task::{Context, Poll},
+    task::{Context, Poll, ready},
+    time::Duration,
 };
-use tokio::time::{Sleep, sleep_until};
+use tokio::time::{Sleep, sleep_until, timeout};
 
 /// Where an answer's body comes from.
 #[derive(Debug)]
@@ -42,6 +52,15 @@ pub(super) enum Source {
 pub struct Answer {
     source: Source,
     rest: Option<Box<Rest>>,
+    held: Option<Box<Held>>,
+}
+
+/// How an answer ends, kept back until its last event is written.
+#[derive(Debug)]
+struct Held {
+    settled: Settled,
+    data: Option<Bytes>,
+    error: Option<Cut>,
 }
 
 /// What is held until the answer has ended. Dropping it unfinished means that the caller left.
@@ -51,6 +70,9 @@ struct Rest {
     sent: u64,
     expected: Option<u64>,
     tee: bool,
+    /// Whether a piece waits for the next one, since it may turn out to have been the last.
+    looks_ahead: bool,
+    ahead: Option<Bytes>,
     events: Events,
     ending: Option<Reason>,
     timer: Option<Pin<Box<Sleep>>>,
@@ -91,37 +113,69 @@ pub(super) fn review(head: Option<Parts>, answer: Review) -> Response<Source> {
     response
 }
 
-/// The answer of an upstream or of the gate itself, or the joining of both connections.
+/// The answer of an upstream or of the gate itself, or the joining of both connections; and what its head has to wait for.
 pub(super) fn open(
     head: Parts,
     source: Source,
     way: Box<Way>,
     slot: Slot,
     lease: Option<Lease>,
-) -> Response<Answer> {
-    let events = if lease.is_some() { Events::of(&head.headers) } else { Events::Anywhere };
-    let tee = way.trail.wants_response();
+) -> (Response<Answer>, Settled) {
+    let counted = head.status.as_u16() < 300 && way.trail.counts_events();
+    let events = match (&source, &lease) {
+        (Source::Tunnel(_), _) => Events::tunnelled(counted),
+        (_, Some(_)) => Events::of(&head.headers, counted),
+        (_, None) => Events::NONE,
+    };
     let expected = head.headers.get(header::CONTENT_LENGTH).and_then(|v| v.to_str().ok()?.parse().ok());
-    let rest =
-        Rest { way, sent: 0, expected, tee, events, ending: None, timer: None, lease, _slot: Some(slot) };
+    let tee = way.trail.wants_response();
+    let looks_ahead = way.change && expected.is_none();
+    let head_only = way.method == Method::HEAD;
+    let mut rest = Rest {
+        way,
+        sent: 0,
+        expected,
+        tee,
+        looks_ahead,
+        ahead: None,
+        events,
+        ending: None,
+        timer: None,
+        lease,
+        _slot: Some(slot),
+    };
+    let mut settled = Settled::default();
     let answer = match source {
         Source::Tunnel(tunnel) => {
             tokio::spawn(rest.tunnel(tunnel));
-            Answer { source: Source::Local(Bytes::new()), rest: None }
+            Answer { source: Source::Local(Bytes::new()), rest: None, held: None }
         }
-        source => Answer { source, rest: Some(Box::new(rest)) },
+        Source::Local(bytes) => {
+            rest.sent = bytes.len() as u64;
+            settled = rest.finish(None);
+            Answer { source: Source::Local(bytes), rest: None, held: None }
+        }
+        source @ Source::Upstream { .. } => {
+            let mut answer = Answer { source, rest: None, held: None };
+            // hyper does not poll the body of a HEAD's answer, nor one that says it is over.
+            if head_only || answer.is_end_stream() {
+                settled = rest.finish(None);
+            } else {
+                answer.rest = Some(Box::new(rest));
+            }
+            answer
+        }
     };
-    Response::from_parts(head, answer.settled())
+    (Response::from_parts(head, answer), settled)
 }
 
-/// A refusal, with its request's way at an end.
-pub(super) fn refused(status: &Status, failure: &Failure, way: Box<Way>) -> Response<Answer> {
+/// A refusal, with its request's way at an end; and what it has to wait for.
+pub(super) fn refused(status: &Status, failure: &Failure, way: Box<Way>) -> (Response<Answer>, Settled) {
     let mut response = local(status, way.trail.audit_id());
     warn(response.headers_mut(), failure.warning());
     warn(response.headers_mut(), way.observation().as_deref());
     let sent = response.body().size_hint().exact().unwrap_or_default();
-    way.end(sent, 0, None);
-    response
+    (response, way.end(sent, 0, None))
 }
 
 /// A warning of the gate's own, beside those of the upstream. Clients read its text as a quoted string; what none may hold, or not
@@ -142,7 +196,7 @@ pub(super) fn warn(headers: &mut HeaderMap, text: Option<&str>) {
 
 /// A Status of the gate's own.
 pub(super) fn local(status: &Status, audit_id: &HeaderValue) -> Response<Answer> {
-    let mut response = Response::new(Answer { source: Source::Local(status.json()), rest: None });
+    let mut response = Response::new(Answer { source: Source::Local(status.json()), rest: None, held: None });
     *response.status_mut() = StatusCode::from_u16(status.code).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let headers = response.headers_mut();
     headers.insert(AUDIT_ID, audit_id.clone());
@@ -170,18 +224,34 @@ pub(super) fn head_only(mut response: Response<Answer>) -> Response<Answer> {
 }
 
 impl Answer {
-    /// hyper does not poll a body that says it is over, so the end is noted here.
-    fn settled(mut self) -> Self {
-        if self.is_end_stream() {
-            self.finish(None);
+    /// The answer is over: with this piece, without one, or cut off.
+    fn end(
+        &mut self,
+        why: Option<Reason>,
+        data: Option<Bytes>,
+        error: Option<Cut>,
+        cx: &mut Context<'_>,
+    ) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+        let Some(mut rest) = self.rest.take() else { return Poll::Ready(None) };
+        let data = data.or(rest.ahead.take());
+        let settled = rest.finish(why);
+        if matches!(settled, Settled::Ready) && error.is_none() {
+            return Poll::Ready(data.map(|data| Ok(Frame::data(data))));
         }
-        self
+        self.held = Some(Box::new(Held { settled, data, error }));
+        self.poll_held(cx)
     }
 
-    fn finish(&mut self, why: Option<Reason>) {
-        if let Some(rest) = self.rest.take() {
-            rest.finish(why);
+    fn poll_held(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
+        let Some(held) = &mut self.held else { return Poll::Ready(None) };
+        ready!(Pin::new(&mut held.settled).poll(cx));
+        held.settled = Settled::Ready;
+        let next = held.data.take().map(|data| Ok(Frame::data(data)));
+        let next = next.or_else(|| held.error.take().map(Err));
+        if held.error.is_none() {
+            self.held = None;
         }
+        Poll::Ready(next)
     }
 }
 
@@ -191,16 +261,12 @@ impl Body for Answer {
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, Cut>>> {
         let this = &mut *self;
+        if this.held.is_some() {
+            return this.poll_held(cx);
+        }
         let body = match &mut this.source {
             Source::Local(bytes) if bytes.is_empty() => return Poll::Ready(None),
-            Source::Local(bytes) => {
-                let bytes = std::mem::take(bytes);
-                if let Some(rest) = &mut this.rest {
-                    rest.sent = bytes.len() as u64;
-                }
-                this.finish(None);
-                return Poll::Ready(Some(Ok(Frame::data(bytes))));
-            }
+            Source::Local(bytes) => return Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
             Source::Tunnel(_) => return Poll::Ready(None),
             Source::Upstream { body, .. } => body,
         };
@@ -209,29 +275,30 @@ impl Body for Answer {
             if let Poll::Ready(reason) = rest.poll_ended(cx)
                 && rest.events.between()
             {
-                this.finish(Some(reason));
-                return Poll::Ready(None);
+                return this.end(Some(reason), None, None, cx);
             }
             match Pin::new(&mut *body).poll_frame(cx) {
                 Poll::Pending if rest.poll_late(cx) => {
-                    this.finish(Some("deadline".into()));
-                    return Poll::Ready(Some(Err(Cut::Late)));
+                    return this.end(Some("deadline".into()), None, Some(Cut::Late), cx);
                 }
                 Poll::Pending => return Poll::Pending,
-                Poll::Ready(None) => {
-                    this.finish(None);
-                    return Poll::Ready(None);
-                }
+                Poll::Ready(None) => return this.end(None, None, None, cx),
                 Poll::Ready(Some(Err(error))) => {
-                    this.finish(Some(format!("the upstream broke off: {error}").into()));
-                    return Poll::Ready(Some(Err(error.into())));
+                    let why = format!("the upstream broke off: {error}");
+                    return this.end(Some(why.into()), None, Some(error.into()), cx);
                 }
                 Poll::Ready(Some(Ok(frame))) => {
                     let Ok(data) = frame.into_data() else { continue };
                     let data = rest.pass(data);
+                    if rest.looks_ahead {
+                        match rest.ahead.replace(data) {
+                            Some(before) => return Poll::Ready(Some(Ok(Frame::data(before)))),
+                            None => continue,
+                        }
+                    }
                     // hyper asks for no more than the length that was declared, and the upstream may tell its end later.
                     if body.is_end_stream() || rest.expected == Some(rest.sent) {
-                        this.finish(None);
+                        return this.end(None, Some(data), None, cx);
                     }
                     return Poll::Ready(Some(Ok(Frame::data(data))));
                 }
@@ -241,7 +308,10 @@ impl Body for Answer {
 
     fn is_end_stream(&self) -> bool {
         match &self.source {
-            Source::Upstream { body, .. } => body.is_end_stream(),
+            Source::Upstream { body, .. } => {
+                let ahead = self.rest.as_ref().is_some_and(|rest| rest.ahead.is_some());
+                !ahead && self.held.is_none() && body.is_end_stream()
+            }
             Source::Local(bytes) => bytes.is_empty(),
             Source::Tunnel(_) => true,
         }
@@ -264,7 +334,8 @@ impl Drop for Answer {
     fn drop(&mut self) {
         if let Some(rest) = self.rest.take() {
             let left = rest.way.client.left();
-            rest.finish(Some(left));
+            // Nobody is left to wait.
+            drop(rest.finish(Some(left)));
         }
     }
 }
@@ -305,121 +376,44 @@ impl Rest {
         data
     }
 
-    fn finish(self, why: Option<Reason>) {
+    fn finish(mut self, why: Option<Reason>) -> Settled {
         let received = self.way.received.as_ref().map_or(0, |passage| passage.bytes());
-        self.way.end(self.sent, received, why);
+        self.tell_events();
+        self.way.end(self.sent, received, why)
     }
 
-    async fn tunnel(self, tunnel: Tunnel) {
+    fn tell_events(&mut self) {
+        if let Some(counts) = self.events.counts() {
+            self.way.trail.annotate("gatelog.dev/watch-events", counts);
+        }
+    }
+
+    async fn tunnel(mut self, tunnel: Tunnel) {
         let flow = Flow::default();
-        let why = match &self.lease {
+        let (why, caller) = match &self.lease {
             Some(lease) => tunnel.join(&flow, lease).await,
-            None => None,
+            None => return,
         };
         let (sent, received) = (flow.to_caller.load(Relaxed), flow.from_caller.load(Relaxed));
         self.way.metrics.stream_bytes(Direction::ToCaller, sent);
         self.way.metrics.stream_bytes(Direction::ToUpstream, received);
-        self.way.end(sent, received, why);
-    }
-}
-
-/// Where a stream may be ended: between two events of a watch, anywhere in what has no events.
-#[derive(Debug)]
-enum Events {
-    Anywhere,
-    /// One JSON object a line.
-    Lines {
-        between: bool,
-    },
-    /// A big-endian length of four bytes before each message (protobuf).
-    Lengths {
-        head: [u8; 4],
-        have: usize,
-        left: usize,
-    },
-}
-
-impl Events {
-    fn of(headers: &HeaderMap) -> Self {
-        let kind = headers.get(header::CONTENT_TYPE).map(HeaderValue::as_bytes).unwrap_or_default();
-        match kind {
-            _ if headers.contains_key(header::CONTENT_ENCODING) => Self::Anywhere,
-            k if k.starts_with(b"application/json") => Self::Lines { between: true },
-            k if k.starts_with(b"application/vnd.kubernetes.protobuf") => {
-                Self::Lengths { head: [0; 4], have: 0, left: 0 }
-            }
-            _ => Self::Anywhere,
-        }
-    }
-
-    /// Whether everything so far was whole events.
-    fn between(&self) -> bool {
-        match self {
-            Self::Anywhere => true,
-            Self::Lines { between } => *between,
-            Self::Lengths { have, left, .. } => *have == 0 && *left == 0,
-        }
-    }
-
-    /// Takes note of a piece and says where in it its last whole event ends.
-    fn feed(&mut self, data: &[u8]) -> Option<usize> {
-        match self {
-            Self::Anywhere => Some(data.len()),
-            Self::Lines { between } => {
-                let last = data.iter().rposition(|byte| *byte == b'\n').map(|at| at + 1);
-                *between = if data.is_empty() { *between } else { last == Some(data.len()) };
-                last
-            }
-            Self::Lengths { head, have, left } => {
-                let mut last = None;
-                let mut at = 0;
-                while let Some(byte) = data.get(at) {
-                    if *left > 0 {
-                        let step = (*left).min(data.len() - at);
-                        *left -= step;
-                        at += step;
-                    } else {
-                        if let Some(slot) = head.get_mut(*have) {
-                            *slot = *byte;
-                        }
-                        *have += 1;
-                        at += 1;
-                        if *have < head.len() {
-                            continue;
-                        }
-                        *have = 0;
-                        *left = u32::from_be_bytes(*head) as usize;
-                    }
-                    if *left == 0 && *have == 0 {
-                        last = Some(at);
-                    }
-                }
-                last
-            }
-        }
-    }
-
-    /// What came after the last whole event has been cut off.
-    fn cut(&mut self) {
-        match self {
-            Self::Anywhere => {}
-            Self::Lines { between } => *between = true,
-            Self::Lengths { have, left, .. } => (*have, *left) = (0, 0),
+        self.tell_events();
+        let settled = self.way.end(sent, received, why);
+        // Nothing flows any more, so a disk that hangs without failing keeps nothing back but this.
+        let _ = timeout(LONGEST_GOODBYE, settled).await;
+        drop((self.lease, self._slot));
+        if let Some(caller) = caller {
+            caller.close().await;
         }
     }
 }
+
+/// How long the end of a tunnel waits for its last event.
+const LONGEST_GOODBYE: Duration = Duration::from_secs(10);
 
 #[cfg(test)]
 mod tests {
     use super::*;
-
-    fn lines() -> Events {
-        Events::Lines { between: true }
-    }
-
-    fn lengths() -> Events {
-        Events::Lengths { head: [0; 4], have: 0, left: 0 }
-    }
 
     #[test]
     fn a_warning_is_a_quoted_string_whatever_it_says() {
@@ -440,25 +434,5 @@ mod tests {
         warn(&mut headers, Some("y"));
         warn(&mut headers, None);
         assert_eq!(headers.get_all(header::WARNING).iter().count(), 2);
-    }
-
-    #[test]
-    fn a_stream_is_cut_after_its_last_whole_event() {
-        struct Row(Events, &'static [&'static [u8]], Option<usize>, bool);
-        let rows = [
-            Row(lines(), &[b"{\"a\":1}\n"], Some(8), true),
-            Row(lines(), &[b"{\"a\":1}\n{\"b\""], Some(8), false),
-            Row(lines(), &[b"{\"a\""], None, false),
-            Row(lines(), &[b"{\"a\"", b":1}\n"], Some(4), true),
-            Row(lengths(), &[&[0, 0, 0, 2, 7, 7]], Some(6), true),
-            Row(lengths(), &[&[0, 0, 0, 2, 7, 7, 0, 0]], Some(6), false),
-            Row(lengths(), &[&[0, 0], &[0, 2, 7], &[7, 0, 0, 0, 1]], Some(1), false),
-            Row(lengths(), &[&[0, 0, 0, 0]], Some(4), true),
-            Row(Events::Anywhere, &[b"log line"], Some(8), true),
-        ];
-        for Row(mut events, pieces, last, between) in rows {
-            let fed = pieces.iter().map(|piece| events.feed(piece)).last().flatten();
-            assert_eq!((fed, events.between()), (last, between), "{pieces:?}");
-        }
     }
 }

@@ -33,6 +33,8 @@ mod golden_protobuf;
 #[cfg(feature = "demo")]
 mod harness;
 #[cfg(feature = "demo")]
+mod held;
+#[cfg(feature = "demo")]
 mod identity;
 #[cfg(feature = "demo")]
 mod kube_client;
