@@ -22,6 +22,11 @@
 //! | `gatelog.dev/self-review` | what the gate did to the answer of a review of oneself |
 //! | `gatelog.dev/observed` | the refusal that was not carried out |
 //! | `gatelog.dev/shadow` | what the shadow rules would have decided instead |
+//! | `gatelog.dev/exec-command` | exec: what is to be run, a JSON array of strings (4 KiB of it) |
+//! | `gatelog.dev/exec-container` | exec and attach: the container that was named |
+//! | `gatelog.dev/exec-streams` | exec and attach: which of `stdin,stdout,stderr,tty` were asked for |
+//! | `gatelog.dev/portforward-ports` | port-forward: the ports, where the URI names them |
+//! | `gatelog.dev/watch-events` | with `watchEvents`: how many events of each type a watch has brought, `{"ADDED":2}`; `{"uncounted":…}` says why not |
 //! | `gatelog.dev/bytes-in`, `gatelog.dev/bytes-out` | of a long-running request: from and to the caller |
 //! | `gatelog.dev/end` | why it ended, when that was not the plain end of the answer |
 //! | `gatelog.dev/lost`, `gatelog.dev/suppressed`, `gatelog.dev/torn` | on lines of their own: what the record lacks |

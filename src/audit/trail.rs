@@ -1,6 +1,7 @@
 //! One request's way through the record.
 
 mod insist;
+mod session;
 mod stranger;
 mod write;
 
@@ -452,6 +453,7 @@ impl Inner {
         self.secret = object::is_secret(info);
         self.annotations.add("gatelog.dev/authn-method", self.authenticator);
         self.annotations.add("gatelog.dev/effect", self.effect.as_str());
+        session::note(&mut self.annotations, info.stream_kind(), uri);
         let verb = info.attributes().verb;
         self.head = Head::new(uri, verb, user.json(), Some(&self.addresses), self.agent.as_ref());
         self.head.set_object(info, &ObjectMeta::default());
@@ -459,7 +461,7 @@ impl Inner {
 
     /// The first event, if the policy wants it, and the last one's place.
     fn first(&mut self) -> Result<(), Unkept> {
-        let size = self.head.len() + LAST_EVENT;
+        let size = self.head.len() + self.annotations.size() + LAST_EVENT;
         let wanted = !self.verdict.omit_stages.contains(Stage::RequestReceived);
         let journal = &self.audit.journal;
         let placed = if wanted {

@@ -28,7 +28,7 @@ impl Trail {
         this.insisted = true;
         this.verdict.level = Level::Metadata;
         this.describe(user, &info, target.raw());
-        let size = this.head.len() + LAST_EVENT;
+        let size = this.head.len() + this.annotations.size() + LAST_EVENT;
         this.place = this.audit.journal.reserve(None, size).is_ok().then_some(size);
     }
 }
