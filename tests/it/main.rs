@@ -44,6 +44,7 @@ mod kubectl;
 mod limits;
 #[cfg(feature = "demo")]
 mod odd_reviews;
+mod one_id;
 #[cfg(feature = "demo")]
 mod plane;
 mod raw;
