@@ -1,8 +1,9 @@
 //! Is this a configuration the gate would start with, and what would be on?
 
+mod record;
+
 use super::{Config, Draft, Error, Errors};
 use crate::{
-    audit::{Mode, OnFailure},
     authn::{self, ReviewBy, ReviewTokens},
     authz::{Mode as Enforcement, OnLoss},
     endpoint,
@@ -76,21 +77,7 @@ impl Report {
         let rehearsed = config.authz.shadow.as_ref().zip(loaded.candidate.made.own).map(|(shadow, own)| {
             format!("{}; the bootstrap rules are {}", counts(own), on_or_off(shadow.bootstrap))
         });
-        let record = format!(
-            "{} to {}, {} when they cannot be kept, changes wait until they are {}",
-            of(loaded.policy().rules(), "policy rule"),
-            config.audit.dir.display(),
-            match config.audit.on_failure {
-                OnFailure::Refuse => "requests are refused",
-                OnFailure::Open => "requests are NOT refused",
-            },
-            match config.audit.modes.changes {
-                Mode::Strict => "on the disk",
-                Mode::Blocking => "written",
-                Mode::Batch => "queued",
-            },
-        );
-        let lines = vec![
+        let mut lines = vec![
             on("listen", true, format!("{}, {}", config.server.address, served(&loaded.serving.made))),
             on("upstream", true, upstream(config, loaded)),
             on(
@@ -119,9 +106,9 @@ impl Report {
             enforcement(config.authz.mode),
             on("shadow rules", rehearsed.is_some(), rehearsed.unwrap_or_default()),
             on("validation", false, String::new()),
-            on("audit", true, record),
-            admin(&config.server),
         ];
+        lines.extend(record::lines(&config.audit, loaded.policy().rules()));
+        lines.push(admin(&config.server));
         Self { lines, warnings: loaded.warnings().cloned().collect() }
     }
 }

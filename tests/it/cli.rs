@@ -532,11 +532,16 @@ fn a_signal_ends_the_gate_in_order() {
         std::net::TcpStream::connect(address).unwrap();
         let admin: std::net::SocketAddr = serving["admin"].as_str().unwrap().parse().unwrap();
         assert_eq!(probe(admin, "/livez"), "ok");
+        let verbose = probe(admin, "/readyz?verbose&exclude=upstream");
+        let (audit, rest): (Vec<&str>, Vec<&str>) =
+            verbose.lines().partition(|line| line.starts_with("note: audit"));
+        assert!(audit[0].contains("changes wait until they are on the disk (strict), reads"), "{verbose}");
+        assert!(audit[1].starts_with("note: audit signing: on (key in "), "{verbose}");
         assert_eq!(
-            probe(admin, "/readyz?verbose&exclude=upstream"),
+            rest.join("\n"),
             "[+]ping ok\n[+]upstream excluded: ok\n[+]audit ok\n[+]issuers ok\n[+]certs ok\n[+]shutdown ok\n\
              note: static tokens: off\nnote: front proxy: off\nnote: service accounts: off\nnote: issuers: off\n\
-             note: token review: off\nnote: anonymous: off\nnote: shadow rules: off\nnote: validation: off\nreadyz check passed\n"
+             note: token review: off\nnote: anonymous: off\nnote: shadow rules: off\nnote: validation: off\nreadyz check passed"
         );
         let metrics = probe(admin, "/metrics");
         for line in [
