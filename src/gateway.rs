@@ -6,35 +6,30 @@ pub mod answer;
 mod client;
 pub mod failure;
 mod rehearsal;
+mod way;
 
 pub use client::Client;
 
 use crate::{
-    audit::{Audit, End, Settled, Trail},
-    authn::{Authenticated, Authn},
+    audit::Audit,
+    authn::Authn,
     authz::{
-        Authz, Permit, Refused, Why,
+        Authz, Permit,
         selfreview::{self, Review, Unanswered},
     },
-    body::{self, BadBody, Budget, Inbound, Passage, Reading},
+    body::{self, BadBody, Budget, Inbound, Reading},
     forward::{Answered, Caller, Forward, Wanted, upgrade},
     headers,
-    identity::User,
     limits::{Kind, Limits, Slot},
     request::{Asked, Effect},
     status::Status,
     streams::{Held, Lease, Reason, Right, Streams},
-    telemetry::{
-        log::{self, AccessLine},
-        metrics::{self, Authentication, Authorization, Metrics, Running, Series},
-    },
+    telemetry::metrics::Metrics,
 };
 use answer::{Answer, Source};
 use arc_swap::ArcSwap;
 use failure::Failure;
-use http::{
-    HeaderValue, Method, Request, Response, StatusCode, Version, header, request::Parts, uri::PathAndQuery,
-};
+use http::{HeaderValue, Method, Request, Response, StatusCode, Version, header, request::Parts};
 use hyper::{body::Incoming, upgrade::OnUpgrade};
 use std::{
     future::Future,
@@ -48,6 +43,7 @@ use tokio::{
     sync::Semaphore,
     time::{Timeout, timeout_at},
 };
+use way::Way;
 
 /// What decides on requests; replaced as a whole by a reload. A request takes one and keeps it until it is answered.
 #[derive(Debug)]
@@ -106,37 +102,6 @@ struct Open {
     response: Response<Source>,
     slot: Slot,
     lease: Option<Lease>,
-}
-
-/// What accompanies a request to its end, whatever that is.
-#[derive(Debug)]
-pub(crate) struct Way {
-    trail: Trail,
-    started: Instant,
-    client: Arc<Client>,
-    method: Method,
-    target: Option<PathAndQuery>,
-    deadline: Option<tokio::time::Instant>,
-    expires: Option<SystemTime>,
-    bounded: Option<usize>,
-    user: Option<Arc<User>>,
-    impersonated: Option<Arc<User>>,
-    verb: &'static str,
-    /// It writes, and its answer is no stream.
-    change: bool,
-    metrics: Arc<Metrics>,
-    series: Option<Arc<Series>>,
-    running: Option<Running>,
-    code: u16,
-    received: Option<Arc<Passage>>,
-    warning: Option<&'static str>,
-    upstream: Option<Duration>,
-    refusal: Option<String>,
-    /// The refusal that was not carried out.
-    observed: Option<Arc<Refused>>,
-    /// Where the candidate would have decided otherwise, and how.
-    shadow: Option<String>,
-    over: bool,
 }
 
 impl Gateway {
@@ -452,18 +417,6 @@ const FOREVER: Duration = Duration::from_secs(10 * 365 * 24 * 3600);
 /// Why the gate ends what is under way when it leaves.
 pub(crate) const SHUTTING_DOWN: &str = "the gate is shutting down";
 
-impl Drop for Way {
-    fn drop(&mut self) {
-        if !self.over {
-            self.abandoned();
-        }
-        if let Some(turn) = self.bounded {
-            self.client.end_bounded(turn);
-        }
-        self.client.end();
-    }
-}
-
 impl From<Answered> for Response<Source> {
     fn from(answered: Answered) -> Self {
         match answered {
@@ -472,142 +425,5 @@ impl From<Answered> for Response<Source> {
             }
             Answered::Tunnel { response, tunnel } => response.map(|()| Source::Tunnel(tunnel)),
         }
-    }
-}
-
-impl Way {
-    fn open(gateway: &Gateway, client: &Arc<Client>, head: &Parts) -> Box<Self> {
-        client.begin();
-        Box::new(Self {
-            trail: gateway.audit.open(client.conn.peer, head),
-            started: Instant::now(),
-            client: client.clone(),
-            method: head.method.clone(),
-            target: head.uri.path_and_query().cloned(),
-            deadline: None,
-            expires: None,
-            bounded: None,
-            user: None,
-            impersonated: None,
-            verb: "",
-            change: false,
-            metrics: gateway.metrics.clone(),
-            series: None,
-            running: None,
-            code: 0,
-            received: None,
-            warning: None,
-            upstream: None,
-            refusal: None,
-            observed: None,
-            shadow: None,
-            over: false,
-        })
-    }
-
-    /// Nobody waits for the answer any more: told as kube-apiserver does, with code 0.
-    fn abandoned(&mut self) {
-        let why = if std::thread::panicking() { "panic".into() } else { self.client.left() };
-        let elapsed = self.started.elapsed();
-        let received = self.received.as_ref().map_or(0, |passage| passage.bytes());
-        log::access(&self.line(0, received, elapsed, Some(&why)));
-        self.trail.annotate("gatelog.dev/end", why.into_owned());
-        let series = self.series.take().unwrap_or_else(|| self.metrics.refused(&self.method));
-        series.finish(self.code, elapsed);
-    }
-
-    /// The request's last event, its metrics, its line in the access log. The caller's last piece waits for what is returned.
-    fn end(mut self: Box<Self>, sent: u64, received: u64, why: Option<Reason>) -> Settled {
-        self.over = true;
-        let elapsed = self.started.elapsed();
-        let why = why.map(Reason::into_owned);
-        log::access(&self.line(sent, received, elapsed, why.as_deref()));
-        let settled = self.trail.complete(End { bytes_from_caller: received, bytes_to_caller: sent, why });
-        let series = self.series.take().unwrap_or_else(|| self.metrics.refused(&self.method));
-        series.finish(self.code, elapsed);
-        settled
-    }
-
-    fn line<'a>(
-        &'a self,
-        sent: u64,
-        received: u64,
-        elapsed: Duration,
-        why: Option<&'a str>,
-    ) -> AccessLine<'a> {
-        AccessLine {
-            audit_id: self.trail.audit_id().to_str().unwrap_or_default(),
-            peer: self.client.conn.peer,
-            method: self.method.as_str(),
-            path: self.target.as_ref().map_or("", PathAndQuery::path),
-            user: self.user.as_ref().map(|user| user.name()),
-            impersonated: self.impersonated.as_ref().map(|user| user.name()),
-            verb: (!self.verb.is_empty()).then_some(self.verb),
-            code: self.code,
-            duration: elapsed,
-            upstream: self.upstream,
-            bytes_in: received,
-            bytes_out: sent,
-            reason: self.refusal.as_deref().or(why),
-            observed: self.observed.as_ref().map(|refused| &*refused.whole),
-            shadow: self.shadow.as_deref(),
-        }
-    }
-
-    fn proven(&mut self, proven: &Authenticated) {
-        self.user = Some(proven.user().clone());
-        self.warning = proven.warning();
-        self.expires = proven.expires();
-        self.metrics.authentication(Authentication::Success);
-    }
-
-    fn effective(&mut self, who: &crate::authz::Who) {
-        if let Some(user) = who.impersonated() {
-            self.trail.impersonated(user);
-            self.impersonated = Some(user.clone());
-        }
-        self.rehearsed(who.rehearsed());
-    }
-
-    fn permitted(&mut self, permit: &Permit, head: &Parts) {
-        self.rehearsed(permit.rehearsed());
-        self.tell_shadow();
-        self.trail.decided(true, permit.why().to_string());
-        let info = &permit.asked().info;
-        self.change = info.effect() == Effect::Write && !info.is_long_running();
-        match permit.why() {
-            Why::Observed(refused) => self.observed(refused),
-            _ => self.metrics.authorization(Authorization::Allowed),
-        }
-        let series = self.metrics.series(&metrics::Call::of(permit.asked(), &head.headers));
-        self.running = Some(series.running());
-        self.series = Some(series);
-    }
-
-    /// Notes what the gate itself answers.
-    fn review(
-        &mut self,
-        head: Option<http::response::Parts>,
-        answer: selfreview::Answer,
-    ) -> Response<Source> {
-        self.trail.annotate("gatelog.dev/self-review", answer.how.to_owned());
-        self.trail.answered(StatusCode::CREATED.as_u16(), &answer.json);
-        answer::review(head, answer)
-    }
-
-    fn answered(&mut self, after: Duration) {
-        self.metrics.upstream_duration.observe(after.as_secs_f64());
-        self.upstream = Some(after);
-    }
-
-    fn refuse(&mut self, failure: &Failure, status: &Status) {
-        self.code = status.code;
-        if let Failure::Refused(refused) = failure {
-            self.rehearsed(&refused.rehearsed);
-        }
-        self.tell_shadow();
-        failure.record(&mut self.trail, &self.metrics);
-        self.trail.refused(status);
-        self.refusal = Some(failure.to_string());
     }
 }
