@@ -60,20 +60,22 @@ use event::Level;
 use journal::{
     Journal,
     line::Line,
+    open::Open,
     segment::{self, Segments},
 };
 use note::Note;
 use policy::Policy;
-use prometheus::{IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 use sink::Cursors;
 use std::{
     net::IpAddr,
-    path::PathBuf,
+    path::{Path, PathBuf},
     sync::Arc,
     time::{Duration, Instant, SystemTime},
 };
 use strangers::Strangers;
 use tokio::sync::watch;
+use tree::leaf::AuditId;
 
 pub use cidr::{BadCidr, Cidr};
 pub use journal::{Settled, segment::FolderError};
@@ -305,13 +307,19 @@ impl Audit {
         };
         let (segments, torn) = Segments::open(&config.dir, keep)?;
         let key = hmac::Key::new(hmac::HMAC_SHA256, &segment::key(&config.dir)?);
-        Self::with_segments(config, segments, torn, key, metrics)
+        let fault = |e| FolderError::Io(config.dir.clone(), "its segments cannot be read", e);
+        let open = journal::recover::open(&config.dir).map_err(fault)?;
+        let dir = config.dir.clone();
+        let unended = open.list();
+        let audit = Self::with_segments(config, segments, open, key, metrics)?;
+        audit.recover(&dir, torn, &unended);
+        Ok(audit)
     }
 
     fn with_segments(
         config: Config,
         segments: Segments,
-        torn: Option<segment::Torn>,
+        open: Open,
         key: hmac::Key,
         metrics: Metrics,
     ) -> Result<Arc<Self>, Error> {
@@ -322,18 +330,17 @@ impl Audit {
                 strangers.tell(at_once, Instant::now(), deliver)
             })
         };
-        let journal =
-            Journal::start(segments, config.queue_size, config.on_failure, metrics.clone(), summaries)
-                .map_err(Error::Thread)?;
-        if let Some(torn) = torn {
-            tracing::warn!(
-                segment.name = torn.file,
-                torn.bytes = torn.bytes,
-                "the last audit line of an earlier run is torn"
-            );
-            let now = SystemTime::now();
-            Note::Torn(torn).write(now, now, |line| journal.try_append(line));
-        }
+        let journal = Journal::start(journal::Setup {
+            segments,
+            open,
+            capacity: config.queue_size,
+            on_failure: config.on_failure,
+            compress: config.compress,
+            feed: None,
+            metrics: metrics.clone(),
+            summaries,
+        })
+        .map_err(Error::Thread)?;
         Ok(Arc::new(Self {
             policy: ArcSwap::from_pointee(config.policy),
             journal,
@@ -351,6 +358,32 @@ impl Audit {
         }))
     }
 
+    /// Says in the record what an earlier process left: torn lines, and requests without an end.
+    fn recover(&self, dir: &Path, torn: Vec<segment::Torn>, unended: &[(AuditId, ledger::Position)]) {
+        let now = SystemTime::now();
+        for torn in torn {
+            tracing::warn!(
+                segment.name = torn.file,
+                torn.bytes = torn.bytes,
+                "the last audit line of an earlier run is torn"
+            );
+            Note::Torn(torn).write(now, now, |line| self.journal.append_early(line));
+        }
+        let deliver = |line: &Line<'_>| self.journal.append_early(line);
+        match journal::recover::close(dir, unended, event::MicroTime::at(now), deliver) {
+            Ok(0) => {}
+            Ok(requests) => {
+                tracing::warn!(
+                    audit.requests = requests,
+                    "requests of an earlier run have no end, their outcome is unknown"
+                )
+            }
+            Err(e) => {
+                tracing::error!(error = %e, "cannot end the requests of an earlier run, the next start tries again")
+            }
+        }
+    }
+
     /// From now on; requests that began keep what the old policy said.
     pub fn set_policy(&self, policy: Policy) {
         self.policy.store(Arc::new(policy));
@@ -360,6 +393,11 @@ impl Audit {
     #[allow(dead_code, reason = "the sinks are not wired yet")]
     pub(crate) fn cursors(&self) -> &Arc<Cursors> {
         &self.cursors
+    }
+
+    /// Blocks until all events so far are on the disk, but no longer than `limit`. Says whether they are.
+    pub fn flush_within(&self, limit: Duration) -> bool {
+        self.journal.flush_within(limit)
     }
 
     /// Waits until all events so far are in the file; an error when the disk fails.
@@ -401,6 +439,10 @@ struct Metrics {
     errors: IntCounter,
     rejected: IntCounter,
     queue_bytes: IntGauge,
+    queue_events: IntGauge,
+    sync_seconds: Histogram,
+    sync_lines: Histogram,
+    disk_errors: IntCounter,
     lost: IntCounter,
     suppressed: IntCounter,
 }
@@ -424,6 +466,15 @@ impl Metrics {
             "Bytes that audit events take in memory, places held for last events included.",
         )?;
         registry.register(Box::new(queue_bytes.clone()))?;
+        let queue_events =
+            IntGauge::new("gatelog_audit_queue_events", "Audit events that wait to be written.")?;
+        registry.register(Box::new(queue_events.clone()))?;
+        let histogram = |name, help, first, factor, count| -> prometheus::Result<Histogram> {
+            let buckets = prometheus::exponential_buckets(first, factor, count)?;
+            let histogram = Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets))?;
+            registry.register(Box::new(histogram.clone()))?;
+            Ok(histogram)
+        };
         Ok(Self {
             events: counter("apiserver_audit_event_total", "Audit events made.")?,
             levels: Level::ALL.map(|level| levels.with_label_values(&[level.as_str()])),
@@ -438,12 +489,43 @@ impl Metrics {
                 "Requests refused because their audit events could not be kept.",
             )?,
             queue_bytes,
+            queue_events,
+            sync_seconds: histogram(
+                "gatelog_audit_sync_duration_seconds",
+                "Time that one sync of the audit journal took.",
+                0.0001,
+                2.0,
+                16,
+            )?,
+            sync_lines: histogram(
+                "gatelog_audit_sync_batch_events",
+                "Audit events that one sync of the journal was for.",
+                1.0,
+                2.0,
+                16,
+            )?,
+            disk_errors: counter(
+                "gatelog_audit_disk_errors_total",
+                "Writes and syncs of the audit journal that failed.",
+            )?,
             lost: counter("gatelog_audit_lost_events_total", "Audit events that could not be kept.")?,
             suppressed: counter(
                 "gatelog_audit_suppressed_events_total",
                 "Requests without authentication that left no audit event of their own.",
             )?,
         })
+    }
+
+    /// What is queued at the moment.
+    fn queue(&self, bytes: usize, events: usize) {
+        self.queue_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
+        self.queue_events.set(i64::try_from(events).unwrap_or(i64::MAX));
+    }
+
+    /// A sync that was for so many lines.
+    fn synced(&self, lines: usize, took: Duration) {
+        self.sync_seconds.observe(took.as_secs_f64());
+        self.sync_lines.observe(lines as f64);
     }
 
     /// For tests that look at no metric.

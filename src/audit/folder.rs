@@ -53,8 +53,16 @@ impl Segment {
 
     /// Its lines, from the first on.
     pub fn open(&self) -> io::Result<Box<dyn BufRead + Send>> {
-        let file = File::open(&self.path)?;
-        Ok(match self.compressed {
+        let (file, compressed) = match File::open(&self.path) {
+            // It may have been compressed since it was found.
+            Err(e) if e.kind() == io::ErrorKind::NotFound && !self.compressed => {
+                let mut path = self.path.clone().into_os_string();
+                path.push(".gz");
+                (File::open(path)?, true)
+            }
+            opened => (opened?, self.compressed),
+        };
+        Ok(match compressed {
             true => Box::new(BufReader::with_capacity(256 << 10, MultiGzDecoder::new(file))),
             false => Box::new(BufReader::with_capacity(256 << 10, file)),
         })

@@ -1,42 +1,73 @@
-//! The way of a line to the disk: one byte buffer behind a short lock, and one thread that writes it out in batches.
+//! The way of a line to the disk.
 //!
-//! The buffer is bounded in bytes. An open request holds the place of its last event from its beginning on, so that the
-//! event can be appended without waiting or failing, whatever the others do; a request for which there is no place is
-//! refused. Nobody waits for the disk but those who ask for it with [`Journal::written`].
+//! Lines are queued in one byte buffer behind a short lock, which nobody holds while he does anything with a file. The buffer is
+//! bounded in bytes. An open request holds the place of its last event from its beginning on, so that the event can be appended
+//! without waiting or failing, whatever the others do; a request for which there is no place is refused.
+//!
+//! The files have a lock of their own. Who holds it takes the whole buffer and writes it, so that lines are written in the order
+//! of the queue, whoever writes:
+//!
+//! - the caller's own thread, if it waits for its line to be written and nobody is in its way: a system call costs less than
+//!   a change of threads;
+//! - the writer, when somebody waits and cannot do it himself, when the buffer is big, or after [`LINGER`];
+//! - the syncer, before it syncs. One sync is for all that wait when it begins; while it runs the next ones gather. It runs when
+//!   somebody waits for the disk, after [`EVENTS`] lines or [`EVERY`] at the latest, and never on a caller's thread.
+//!
+//! What is synced is told to the tree ([`Feed`]) and to those who read along ([`Journal::position`]), and is never taken back.
+//! Until then lines stay in memory: a sync that fails says nothing of the disk, and they are written to another file (`segment`).
 //!
 //! When the disk fails, the lines that could not be written are kept and tried again with growing pauses; until it works,
 //! [`Journal::reserve`] refuses, or, under [`OnFailure::Open`], takes what fits and counts what does not. The count is
-//! written to the record once the disk is back.
-//!
-//! A batch is written when somebody waits for it, when it is big, or after [`LINGER`], whichever comes first: a system call
-//! and a change of threads for every line would cost more than all the rest of the record.
+//! written to the record once the disk is back. A disk that does not come back from a call for [`HUNG`] fails as well, although it
+//! gives no error.
 
-use super::{Metrics, OnFailure, Unkept, ledger::Position, note::Note};
-use line::Line;
+use super::{
+    Metrics, OnFailure, Unkept,
+    ledger::{
+        Position,
+        feed::{EVENTS, EVERY, Feed},
+    },
+};
+use disk::{Disk, Synced};
+use line::{Entry, Line};
+use open::Open;
 use segment::Segments;
 use std::{
+    fs::File,
     io,
-    sync::{Arc, Condvar, Mutex, MutexGuard, PoisonError},
+    pin::Pin,
+    sync::{
+        Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError,
+        atomic::{AtomicU64, Ordering},
+    },
+    task::{Context, Poll},
     thread::JoinHandle,
     time::{Duration, Instant, SystemTime},
 };
 use tokio::sync::watch;
+use writer::Writer;
 
+mod disk;
 pub(crate) mod line;
+pub(crate) mod open;
+pub(crate) mod prune;
+#[expect(dead_code, reason = "the tree asks for it, and is not wired yet")]
+pub(crate) mod recover;
+mod seal;
 pub(crate) mod segment;
+mod syncer;
+mod writer;
 
 /// How long a line may stay in memory for company, when nobody waits for it.
 const LINGER: Duration = Duration::from_millis(5);
 /// Bytes of company that are enough.
 const ENOUGH: usize = 256 << 10;
-/// Bytes written by one call, at most; also how often a slow disk gives back room.
-const CHUNK: usize = 1 << 20;
+/// Bytes that are written and not synced from which on a sync is due.
+const ENOUGH_UNSYNCED: usize = 4 << 20;
 /// How often an idle journal looks at its clock.
 const TICK: Duration = Duration::from_secs(1);
-/// Pauses between attempts at a failing disk.
-const PAUSES: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(5)];
-/// Failures after which another file is tried.
-const PATIENCE: u32 = 3;
+/// A call to the disk that takes longer is as good as one that fails.
+const HUNG: Duration = Duration::from_secs(10);
 /// How long a stop waits for a failing disk.
 const LAST_WAIT: Duration = Duration::from_secs(5);
 /// A buffer that grew past this is given back after use.
@@ -52,28 +83,62 @@ pub(crate) struct Mark(u64);
 #[derive(Debug)]
 pub(crate) struct Journal {
     shared: Arc<Shared>,
-    writer: Mutex<Option<JoinHandle<()>>>,
+    /// Until it is closed, with what goes with the folder then.
+    threads: Mutex<Option<(Vec<JoinHandle<()>>, Option<Arc<File>>)>>,
 }
 
-#[derive(Debug)]
+/// What a journal is begun with.
+pub(crate) struct Setup {
+    /// The files.
+    pub(crate) segments: Segments,
+    /// Requests that earlier processes left without a last line.
+    pub(crate) open: Open,
+    /// Bytes that lines may take in memory.
+    pub(crate) capacity: usize,
+    /// What becomes of lines that cannot be kept.
+    pub(crate) on_failure: OnFailure,
+    /// Whether finished segments are compressed.
+    pub(crate) compress: bool,
+    /// Who is told what is on the disk.
+    pub(crate) feed: Option<Feed>,
+    /// Its figures.
+    pub(crate) metrics: Metrics,
+    /// See [`Summaries`].
+    pub(crate) summaries: Summaries,
+}
+
 struct Shared {
     state: Mutex<State>,
+    /// For the writer.
     wake: Condvar,
-    progress: watch::Sender<Progress>,
+    /// For the syncer.
+    wake_syncer: Condvar,
+    /// For whoever waits for the end of them both.
+    ended: Condvar,
+    disk: Mutex<Disk>,
+    /// A sync is over.
+    quiet: Condvar,
+    written: watch::Sender<Reach>,
+    synced: watch::Sender<Reach>,
     position: watch::Sender<Position>,
+    /// Since when somebody writes, and syncs: milliseconds after the start; 0: nobody does.
+    busy: [AtomicU64; 2],
+    started: Instant,
     capacity: usize,
     on_failure: OnFailure,
+    feed: Option<Feed>,
     metrics: Metrics,
 }
 
 #[derive(Debug, Default)]
 struct State {
     buffer: Vec<u8>,
+    entries: Vec<Entry>,
     /// Bytes ever appended.
     appended: u64,
-    /// Bytes in the buffer, with the writer, and held for last events.
+    /// Bytes in the buffer, on their way to the file, and held for last events.
     used: usize,
-    /// Bytes of strangers in the buffer, with the writer, and in the current segment.
+    /// Bytes of strangers in the buffer, on their way to the file, and in the current segment.
     strangers_buffer: u64,
     strangers_writer: u64,
     strangers_segment: u64,
@@ -81,10 +146,18 @@ struct State {
     idle: bool,
     /// The writer gathers company for what is there.
     lingering: bool,
-    /// Somebody waits for the disk.
+    /// Somebody waits for the file.
     urgent: bool,
+    /// Up to where somebody waits for the disk.
+    wanted: u64,
+    /// As soon as possible, whoever waits.
+    sync_due: bool,
+    /// The syncer sleeps until told.
+    syncer_idle: bool,
     closing: bool,
-    /// The writer is gone; what comes now is lost.
+    /// The writer has ended.
+    drained: bool,
+    /// Nobody writes any more; what comes now is lost.
     closed: bool,
     failing: Option<String>,
     /// Events that could not be kept, not yet told in the record, and since when.
@@ -93,9 +166,16 @@ struct State {
 }
 
 #[derive(Debug, Clone, Copy, Default)]
-struct Progress {
-    written: u64,
+struct Reach {
+    mark: u64,
     failing: bool,
+}
+
+/// What can be busy.
+#[derive(Debug, Clone, Copy)]
+enum Call {
+    Write,
+    Sync,
 }
 
 /// Ready when a last event is where its mode demands, or when the disk fails: it never keeps an answer back for ever.
@@ -109,7 +189,23 @@ pub enum Settled {
 }
 
 /// The way of a line to the file.
-pub struct Waiting(std::pin::Pin<Box<dyn Future<Output = ()> + Send + Sync>>);
+pub struct Waiting(Pin<Box<dyn Future<Output = ()> + Send + Sync>>);
+
+/// Lines that the writer is to add of its own, asked for now and then; `true` when the journal stops.
+pub(crate) type Summaries = Box<dyn FnMut(bool, &mut dyn FnMut(&Line<'_>)) + Send>;
+
+// === impl Settled ===
+
+impl Future for Settled {
+    type Output = ();
+
+    fn poll(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<()> {
+        match &mut *self {
+            Self::Ready => Poll::Ready(()),
+            Self::Waiting(waiting) => waiting.0.as_mut().poll(cx),
+        }
+    }
+}
 
 impl std::fmt::Debug for Waiting {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
@@ -117,49 +213,55 @@ impl std::fmt::Debug for Waiting {
     }
 }
 
-impl Future for Settled {
-    type Output = ();
-
-    fn poll(mut self: std::pin::Pin<&mut Self>, cx: &mut std::task::Context<'_>) -> std::task::Poll<()> {
-        match &mut *self {
-            Self::Ready => std::task::Poll::Ready(()),
-            Self::Waiting(waiting) => waiting.0.as_mut().poll(cx),
-        }
-    }
-}
-
-/// Lines that the writer is to add of its own, asked for now and then; `true` when the journal stops.
-pub(crate) type Summaries = Box<dyn FnMut(bool, &mut dyn FnMut(&Line<'_>)) + Send>;
-
 // === impl Journal ===
 
 impl Journal {
-    /// Begins to write to `segments`. `capacity` in bytes.
-    pub(crate) fn start(
-        segments: Segments,
-        capacity: usize,
-        on_failure: OnFailure,
-        metrics: Metrics,
-        summaries: Summaries,
-    ) -> io::Result<Self> {
+    /// Begins to write.
+    pub(crate) fn start(setup: Setup) -> io::Result<Self> {
+        let Setup { mut segments, open, capacity, on_failure, compress, feed, metrics, summaries } = setup;
+        let sealer = compress.then(|| seal::start(segments.dir(), segments.finished())).transpose()?;
+        let keep = feed.is_none().then_some(*segments.keep());
+        let lock = segments.take_lock();
         let shared = Arc::new(Shared {
             state: Mutex::default(),
             wake: Condvar::new(),
-            progress: watch::Sender::default(),
-            position: watch::Sender::new(segments.position()),
+            wake_syncer: Condvar::new(),
+            ended: Condvar::new(),
+            quiet: Condvar::new(),
+            written: watch::Sender::default(),
+            synced: watch::Sender::default(),
+            position: watch::Sender::new(segments.end()),
+            disk: Mutex::new(Disk::new(segments, open)),
+            busy: Default::default(),
+            started: Instant::now(),
             capacity,
             on_failure,
+            feed,
             metrics,
         });
-        let writer = Writer { shared: shared.clone(), segments, summaries };
-        let thread = std::thread::Builder::new().name("audit-journal".into()).spawn(move || writer.run())?;
-        Ok(Self { shared, writer: Mutex::new(Some(thread)) })
+        let thread = |name: &str| std::thread::Builder::new().name(name.into());
+        let writer = Writer { shared: shared.clone(), summaries, sealer, keep };
+        let mut threads = vec![thread("audit-journal").spawn(move || writer.run())?];
+        let journal = |threads| Self { shared: shared.clone(), threads: Mutex::new(Some((threads, lock))) };
+        let syncer = syncer::Syncer(shared.clone());
+        match thread("audit-sync").spawn(move || syncer.run()) {
+            Ok(syncer) => threads.push(syncer),
+            Err(e) => {
+                shared.lock().closed = true;
+                drop(journal(threads));
+                return Err(e);
+            }
+        }
+        Ok(journal(threads))
     }
 
     /// Appends `line`, if there is one, and holds `hold` bytes for what is to follow.
     pub(crate) fn reserve(&self, line: Option<&Line<'_>>, hold: usize) -> Result<Mark, Unkept> {
-        let line = line.map_or(&b""[..], |line| line.text);
+        let size = line.map_or(0, |line| line.text.len());
         let shared = &*self.shared;
+        if shared.on_failure == OnFailure::Refuse {
+            shared.blocked()?;
+        }
         let mut state = shared.lock();
         if state.failing.is_some() && shared.on_failure == OnFailure::Refuse {
             return Err(Unkept("its disk fails".into()));
@@ -167,7 +269,7 @@ impl Journal {
         if state.closing {
             return Err(Unkept("the gate is stopping".into()));
         }
-        if state.used + line.len() + hold > shared.capacity {
+        if state.used + size + hold > shared.capacity {
             return Err(Unkept("its queue is full".into()));
         }
         state.used += hold;
@@ -186,12 +288,11 @@ impl Journal {
 
     /// Appends `line`, whose place was held: `release` bytes.
     pub(crate) fn append(&self, line: Option<&Line<'_>>, release: usize) -> Mark {
-        let line = line.map_or(&b""[..], |line| line.text);
         let mut state = self.shared.lock();
         state.used = state.used.saturating_sub(release);
         if state.closed {
             let mark = Mark(state.appended);
-            self.shared.lose(state, count_lines(line));
+            self.shared.lose(state, line.map_or(0, |_| 1));
             return mark;
         }
         self.shared.append(state, line)
@@ -199,107 +300,143 @@ impl Journal {
 
     /// Appends `line`, for which no place was held, if there is room; else it is lost.
     pub(crate) fn try_append(&self, line: &Line<'_>) -> Option<Mark> {
-        let line = line.text;
         let state = self.shared.lock();
-        if !state.closed && state.used + line.len() <= self.shared.capacity {
-            Some(self.shared.append(state, line))
+        if !state.closed && state.used + line.text.len() <= self.shared.capacity {
+            Some(self.shared.append(state, Some(line)))
         } else {
             self.shared.lose(state, 1);
             None
         }
     }
 
+    /// Appends a `line` of the start, before there are requests; waits for room while the disk works.
+    pub(crate) fn append_early(&self, line: &Line<'_>) {
+        while self.healthy().is_ok() && self.shared.lock().used + line.text.len() > self.shared.capacity {
+            std::thread::sleep(LINGER);
+        }
+        self.try_append(line);
+    }
+
     /// Appends the `line` of somebody who was not authenticated, within the share of such.
     pub(crate) fn append_stranger(&self, line: &Line<'_>, max_segment: u64) -> bool {
-        let line = line.text;
         let mut state = self.shared.lock();
-        let size = line.len() as u64;
+        let size = line.text.len() as u64;
         let fits = !state.closing
             && state.failing.is_none()
-            && state.used + line.len() <= self.shared.capacity
+            && state.used + line.text.len() <= self.shared.capacity
             && state.strangers_buffer + state.strangers_writer + size
                 <= self.shared.capacity as u64 / STRANGERS
             && state.strangers_segment + size <= max_segment / STRANGERS;
         if fits {
             state.strangers_buffer += size;
             state.strangers_segment += size;
-            self.shared.append(state, line);
+            self.shared.append(state, Some(line));
         }
         fits
     }
 
     /// Waits until everything before `mark` is in the file, or the disk fails.
     pub(crate) async fn written(&self, mark: Mark) -> Result<(), Unkept> {
-        let mut progress = self.shared.progress.subscribe();
-        let reached = |p: &Progress| p.written >= mark.0 || p.failing;
-        if !reached(&progress.borrow_and_update()) {
-            self.shared.urge();
+        if self.shared.is_written(mark) {
+            return Ok(());
         }
-        let now = *progress.wait_for(reached).await.map_err(|_| Unkept("its writer is gone".into()))?;
-        if now.written < mark.0 && self.shared.on_failure == OnFailure::Refuse {
-            return Err(Unkept("its disk fails".into()));
-        }
-        Ok(())
+        self.shared.urge();
+        self.shared.reached(&self.shared.written, mark).await
     }
 
     /// Begins to write and sync everything before `mark`; waits for nothing.
     pub(crate) fn commit(&self, mark: Mark) {
-        if self.shared.progress.borrow().written < mark.0 {
-            self.shared.urge();
+        if self.shared.synced.borrow().mark < mark.0 {
+            let mut state = self.shared.lock();
+            state.wanted = state.wanted.max(mark.0);
+            self.shared.call_syncer(state);
         }
     }
 
     /// Waits until everything before `mark` is on the disk, or the disk fails.
     pub(crate) async fn synced(&self, mark: Mark) -> Result<(), Unkept> {
-        self.written(mark).await
+        if self.shared.synced.borrow().mark >= mark.0 {
+            return Ok(());
+        }
+        self.commit(mark);
+        self.shared.reached(&self.shared.synced, mark).await
     }
 
-    /// For the last event of a request, which is before `mark`.
+    /// For the last event of a request, which is before `mark`: ready when it is written.
     pub(crate) fn settled(&self, mark: Mark) -> Settled {
-        let mut progress = self.shared.progress.subscribe();
-        let reached = move |p: &Progress| p.written >= mark.0 || p.failing;
-        if reached(&progress.borrow_and_update()) {
+        if self.shared.is_written(mark) {
             return Settled::Ready;
         }
         self.shared.urge();
+        let shared = self.shared.clone();
         Settled::Waiting(Waiting(Box::pin(async move {
-            // An error says that the writer is gone, and with it what could be waited for.
-            let _ = progress.wait_for(reached).await;
+            // The answer is on its way already; that the disk fails, others are told.
+            let _ = shared.reached(&shared.written, mark).await;
         })))
     }
 
     /// Waits until everything that was appended by now is in the file, or the disk fails.
     pub(crate) async fn flush(&self) -> Result<(), Unkept> {
-        let mark = Mark(self.shared.lock().appended);
-        self.written(mark).await
+        let state = self.shared.lock();
+        let mark = Mark(state.appended);
+        let fallen = state.failing.clone().filter(|_| state.closed);
+        drop(state);
+        match fallen {
+            Some(why) => Err(Unkept(why)),
+            None => self.written(mark).await,
+        }
     }
 
-    /// Up to where there are whole lines in the files.
+    /// Blocks until everything that was appended by now is on the disk, but no longer than `limit`.
+    pub(crate) fn flush_within(&self, limit: Duration) -> bool {
+        let until = Instant::now() + limit;
+        let mark = Mark(self.shared.lock().appended);
+        loop {
+            self.commit(mark);
+            let reach = *self.shared.synced.borrow();
+            if reach.mark >= mark.0 || reach.failing || Instant::now() >= until {
+                return reach.mark >= mark.0;
+            }
+            std::thread::sleep(Duration::from_millis(2));
+        }
+    }
+
+    /// Up to where there are whole lines on the disk.
     pub(crate) fn position(&self) -> watch::Receiver<Position> {
         self.shared.position.subscribe()
     }
 
     /// What is wrong with the disk.
     pub(crate) fn healthy(&self) -> Result<(), String> {
+        self.shared.blocked().map_err(|Unkept(why)| format!("the audit journal cannot be written: {why}"))?;
         self.shared.lock().failing.clone().map_or(Ok(()), Err)
     }
 
     /// Writes out what is there and ends the writer. Says how many events could not be written.
     pub(crate) fn close(&self) -> u64 {
-        let Some(thread) = self.writer.lock().unwrap_or_else(PoisonError::into_inner).take() else {
-            return 0;
-        };
-        self.shared.lock().closing = true;
-        self.shared.wake.notify_all();
-        // A writer that fell says so itself.
-        let _ = thread.join();
+        let running = self.threads.lock().unwrap_or_else(PoisonError::into_inner).take();
+        let Some((threads, _lock)) = running else { return 0 };
         let mut state = self.shared.lock();
+        state.closing = true;
+        self.shared.wake.notify_all();
+        self.shared.wake_syncer.notify_all();
+        // A disk that hangs would hold its threads for ever.
+        let patience = LAST_WAIT + HUNG;
+        let ended = self.shared.ended.wait_timeout_while(state, patience, |state| !state.closed);
+        let (mut state, late) = ended.unwrap_or_else(PoisonError::into_inner);
         state.closed = true;
         // What came after the writer's last look, or what a fallen one left.
-        let left = count_lines(&state.buffer);
+        let left = state.entries.len() as u64;
         state.buffer.clear();
+        state.entries.clear();
         state.lost += left;
-        state.lost
+        let lost = state.lost;
+        drop(state);
+        if !late.timed_out() {
+            // One that fell says so itself.
+            threads.into_iter().for_each(|thread| drop(thread.join()));
+        }
+        lost
     }
 
     /// Bytes in use, for tests.
@@ -323,13 +460,21 @@ impl Shared {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn append(&self, mut state: MutexGuard<'_, State>, line: &[u8]) -> Mark {
-        state.buffer.extend_from_slice(line);
-        state.appended += line.len() as u64;
-        state.used += line.len();
-        self.metrics.queue_bytes.set(i64::try_from(state.used).unwrap_or(i64::MAX));
+    fn disk(&self) -> MutexGuard<'_, Disk> {
+        // Whoever falls with it says that the journal fails.
+        self.disk.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn append(&self, mut state: MutexGuard<'_, State>, line: Option<&Line<'_>>) -> Mark {
+        if let Some(line) = line {
+            state.buffer.extend_from_slice(line.text);
+            state.entries.push(line.entry);
+            state.appended += line.text.len() as u64;
+            state.used += line.text.len();
+        }
+        self.metrics.queue(state.used, state.entries.len());
         let mark = Mark(state.appended);
-        let wake = !line.is_empty()
+        let wake = line.is_some()
             && (std::mem::take(&mut state.idle)
                 || state.buffer.len() >= ENOUGH && std::mem::take(&mut state.lingering));
         drop(state);
@@ -347,6 +492,7 @@ impl Shared {
         self.metrics.errors.inc_by(events);
     }
 
+    /// Wakes the writer: somebody waits for the file.
     fn urge(&self) {
         let mut state = self.lock();
         state.urgent = true;
@@ -357,207 +503,187 @@ impl Shared {
         }
     }
 
+    fn call_syncer(&self, mut state: MutexGuard<'_, State>) {
+        let wake = std::mem::take(&mut state.syncer_idle);
+        drop(state);
+        if wake {
+            self.wake_syncer.notify_one();
+        }
+    }
+
     fn wait<'a>(&self, state: MutexGuard<'a, State>, time: Duration) -> MutexGuard<'a, State> {
         self.wake.wait_timeout(state, time).unwrap_or_else(PoisonError::into_inner).0
     }
-}
 
-// === impl Writer ===
-
-struct Writer {
-    shared: Arc<Shared>,
-    segments: Segments,
-    summaries: Summaries,
-}
-
-impl Writer {
-    fn run(mut self) {
-        let mut batch = Vec::new();
-        let mut own = Vec::new();
-        let mut ticked = Instant::now();
-        loop {
-            let closing = self.gather(&mut batch);
-            self.write_out(&batch, true);
-            batch.clear();
-            if closing || ticked.elapsed() >= TICK {
-                ticked = Instant::now();
-                (self.summaries)(closing, &mut |line| own.extend_from_slice(line.text));
-                self.write_out(&own, false);
-                own.clear();
-                if let Err(e) = self.segments.tick(SystemTime::now()) {
-                    tracing::error!(error = %e, "cannot finish audit segment");
-                    self.segments.give_up();
-                }
-            }
-            if closing && self.shared.lock().buffer.is_empty() {
-                break;
-            }
+    /// Whether everything before `mark` is in the file; it is written at once if nobody and nothing is in the way.
+    fn is_written(&self, mark: Mark) -> bool {
+        if self.written.borrow().mark >= mark.0 {
+            return true;
         }
-        if let Err(e) = self.segments.finish() {
-            tracing::error!(error = %e, "cannot sync audit segment");
+        let mut disk = match self.disk.try_lock() {
+            Ok(disk) => disk,
+            Err(TryLockError::Poisoned(_) | TryLockError::WouldBlock) => return false,
+        };
+        let state = self.lock();
+        if state.failing.is_some() || state.closing || !disk.is_quiet(state.buffer.len(), SystemTime::now()) {
+            return false;
         }
+        self.take(&mut disk, state);
+        self.write(disk).1.is_ok()
     }
 
-    /// Waits for lines, or for the clock, and takes what there is. Says whether the journal is to stop.
-    fn gather(&self, batch: &mut Vec<u8>) -> bool {
-        let mut state = self.shared.lock();
-        if state.buffer.is_empty() && !state.closing {
-            state.idle = true;
-            state = self.shared.wait(state, TICK);
-            state.idle = false;
-        }
-        let until = Instant::now() + LINGER;
-        while !state.buffer.is_empty() && !state.urgent && !state.closing && state.buffer.len() < ENOUGH {
-            let left = until.saturating_duration_since(Instant::now());
-            if left.is_zero() {
-                break;
-            }
-            state.lingering = true;
-            state = self.shared.wait(state, left);
-        }
-        state.lingering = false;
-        state.urgent = false;
+    /// Moves what is queued to `disk`, whose batch is done. Says whether there was something.
+    fn take(&self, disk: &mut Disk, mut state: MutexGuard<'_, State>) -> bool {
+        disk.batch.clear(SPARE);
+        disk.batch.queued = true;
+        std::mem::swap(&mut state.buffer, &mut disk.batch.text);
+        std::mem::swap(&mut state.entries, &mut disk.batch.entries);
         state.strangers_writer = std::mem::take(&mut state.strangers_buffer);
-        if batch.capacity() > SPARE {
-            *batch = Vec::new();
-        }
-        std::mem::swap(&mut state.buffer, batch);
-        state.closing
+        state.urgent = false;
+        !disk.batch.is_done()
     }
 
-    /// Writes `lines`, however long it takes. `queued`: they came by the queue and give back its room.
-    fn write_out(&mut self, mut lines: &[u8], queued: bool) {
-        while !lines.is_empty() {
-            let (chunk, rest) = lines.split_at(whole_lines(lines, CHUNK));
-            if !self.write_chunk(chunk) {
-                let events = count_lines(lines);
-                tracing::error!(
-                    audit.events = events,
-                    "audit events are lost: the disk failed until the end"
-                );
-                self.shared.lose(self.shared.lock(), events);
-                self.release(if queued { lines.len() } else { 0 });
-                return;
-            }
-            self.shared.position.send_replace(self.segments.position());
-            if queued {
-                self.release(chunk.len());
-                self.shared.progress.send_modify(|p| p.written += chunk.len() as u64);
-            }
-            self.tell_lost();
-            lines = rest;
-        }
-    }
-
-    /// Tries until it is written; false when the journal stops before.
-    fn write_chunk(&mut self, chunk: &[u8]) -> bool {
-        let mut written = 0;
-        let mut pause = PAUSES[0];
-        let mut failures = 0;
-        let mut give_up = None;
+    /// Writes the batch, and then whatever has been queued; needs time, and no runtime, if something is due.
+    fn drain<'a>(&'a self, mut disk: MutexGuard<'a, Disk>) -> (MutexGuard<'a, Disk>, io::Result<()>) {
         loop {
+            let result;
+            (disk, result) = self.write(disk);
+            if result.is_err() || !self.take(&mut disk, self.lock()) {
+                return (disk, result);
+            }
+        }
+    }
+
+    /// Writes the batch.
+    fn write<'a>(&'a self, mut disk: MutexGuard<'a, Disk>) -> (MutexGuard<'a, Disk>, io::Result<()>) {
+        let mut synced = Vec::new();
+        let mut result = Ok(());
+        while result.is_ok() && !disk.is_done() {
             let now = SystemTime::now();
-            if written == 0 && self.segments.begins(chunk.len(), now) {
-                self.shared.lock().strangers_segment = 0;
+            while disk.syncing && disk.needs_sync(now) {
+                disk = self.quiet.wait(disk).unwrap_or_else(PoisonError::into_inner);
             }
-            let Err(error) = self.segments.write(chunk, &mut written, now) else {
-                if failures > 0 {
-                    self.recovered();
-                }
-                return true;
-            };
-            failures += 1;
-            self.failed(&error, failures);
-            if failures % PATIENCE == 0 {
-                self.segments.give_up();
+            let before = disk.segments.end().segment;
+            self.begins(Call::Write);
+            let wrote = disk.write(now, &mut synced);
+            self.ends(Call::Write);
+            synced.drain(..).for_each(|synced| self.publish(synced));
+            if disk.segments.end().segment != before {
+                self.lock().strangers_segment = 0;
             }
-            let state = self.shared.lock();
-            if state.closing && Instant::now() > *give_up.get_or_insert_with(|| Instant::now() + LAST_WAIT) {
-                return false;
-            }
-            // Only a stop ends the pause early, and then it is cut short to try a few times more.
-            let until = Instant::now() + if state.closing { PAUSES[0] } else { pause };
-            let mut state = state;
-            let was_closing = state.closing;
-            while state.closing == was_closing {
-                let left = until.saturating_duration_since(Instant::now());
-                if left.is_zero() {
-                    break;
-                }
-                state = self.shared.wait(state, left);
-            }
-            drop(state);
-            pause = (pause * 2).min(PAUSES[1]);
+            result = wrote.map(|bytes| self.wrote(if disk.batch.queued { bytes } else { 0 }));
+            self.written.send_if_modified(|reach| {
+                let changed = reach.mark != disk.written();
+                reach.mark = disk.written();
+                changed
+            });
         }
-    }
-
-    fn failed(&self, error: &io::Error, failures: u32) {
-        self.shared.metrics.errors.inc();
-        if failures == 1 {
-            tracing::error!(error = %error, "cannot write the audit journal, trying again");
+        if let Err(e) = &result {
+            self.fails(e);
         }
-        self.shared.lock().failing = Some(format!("the audit journal cannot be written: {error}"));
-        self.shared.progress.send_modify(|p| p.failing = true);
+        let (bytes, lines) = disk.unsynced();
+        if bytes >= ENOUGH_UNSYNCED || lines >= EVENTS {
+            let mut state = self.lock();
+            state.sync_due = true;
+            self.call_syncer(state);
+        }
+        (disk, result)
     }
 
-    fn recovered(&self) {
-        tracing::info!("the audit journal can be written again");
-        self.shared.lock().failing = None;
-        self.shared.progress.send_modify(|p| p.failing = false);
-    }
-
-    fn release(&self, bytes: usize) {
-        let mut state = self.shared.lock();
+    fn release(&self, bytes: usize) -> MutexGuard<'_, State> {
+        let mut state = self.lock();
         state.used = state.used.saturating_sub(bytes);
-        self.shared.metrics.queue_bytes.set(i64::try_from(state.used).unwrap_or(i64::MAX));
+        self.metrics.queue(state.used, state.entries.len());
+        state
     }
 
-    /// Writes how many events were lost while the disk failed. If that fails in turn, it is told later.
-    fn tell_lost(&mut self) {
-        let mut state = self.shared.lock();
-        let lost = std::mem::take(&mut state.lost);
-        let since = state.lost_since.take();
-        drop(state);
-        if lost == 0 {
+    /// So many bytes of the queue were written: the disk works.
+    fn wrote(&self, bytes: usize) {
+        let mut state = self.release(bytes);
+        if state.failing.take().is_none() {
             return;
         }
-        let now = SystemTime::now();
-        let mut line = Vec::new();
-        Note::Lost(lost).write(since.unwrap_or(now), now, |l| line.extend_from_slice(l.text));
-        let mut written = 0;
-        if self.segments.write(&line, &mut written, now).is_err() {
-            self.segments.give_up();
-            let mut state = self.shared.lock();
-            state.lost += lost;
-            state.lost_since = since.or(state.lost_since);
-        }
-        self.shared.position.send_replace(self.segments.position());
-    }
-}
-
-impl Drop for Writer {
-    /// A writer that falls over must not look as if it were well.
-    fn drop(&mut self) {
-        if std::thread::panicking() {
-            self.shared.lock().failing = Some("the audit journal's writer failed".into());
-            self.shared.progress.send_modify(|p| p.failing = true);
+        self.call_syncer(state);
+        tracing::info!("the audit journal can be written again");
+        for reach in [&self.written, &self.synced] {
+            reach.send_modify(|reach| reach.failing = false);
         }
     }
-}
 
-/// As many whole lines from the beginning of `lines` as fit into `most` bytes; one at least.
-fn whole_lines(lines: &[u8], most: usize) -> usize {
-    let end_before = |end: usize| lines[..end].iter().rposition(|b| *b == b'\n').map(|at| at + 1);
-    if lines.len() <= most {
-        return lines.len();
+    /// Tells everybody what is on the disk.
+    fn publish(&self, synced: Synced) {
+        let Synced { mut steps, written, end, took } = synced;
+        self.metrics.synced(steps.len(), took);
+        if let Some(feed) = &self.feed {
+            feed.push(&mut steps, end);
+        }
+        self.synced.send_modify(|reach| reach.mark = written);
+        self.position.send_replace(end);
     }
-    end_before(most)
-        .or_else(|| lines.iter().position(|b| *b == b'\n').map(|at| at + 1))
-        .unwrap_or(lines.len())
+
+    fn fails(&self, error: &io::Error) {
+        self.metrics.errors.inc();
+        self.metrics.disk_errors.inc();
+        let mut state = self.lock();
+        if state.failing.is_none() {
+            tracing::error!(error = %error, "cannot write the audit journal, trying again");
+        }
+        state.failing = Some(format!("the audit journal cannot be written: {error}"));
+        state.urgent = true;
+        drop(state);
+        for reach in [&self.written, &self.synced] {
+            reach.send_modify(|reach| reach.failing = true);
+        }
+        self.wake.notify_one();
+    }
+
+    /// The time that `call` has taken so far is counted from now on.
+    fn begins(&self, call: Call) {
+        let now = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
+        self.busy[call as usize].store(now.max(1), Ordering::Relaxed);
+    }
+
+    fn ends(&self, call: Call) {
+        self.busy[call as usize].store(0, Ordering::Relaxed);
+    }
+
+    /// Why nothing should be begun, although the disk gives no error.
+    fn blocked(&self) -> Result<(), Unkept> {
+        let since =
+            self.busy.iter().map(|busy| busy.load(Ordering::Relaxed)).filter(|since| *since > 0).min();
+        if since.is_some_and(|since| self.started.elapsed() > Duration::from_millis(since) + HUNG) {
+            return Err(Unkept("its disk hangs".into()));
+        }
+        if self.feed.as_ref().is_some_and(Feed::is_full) {
+            return Err(Unkept("its signing falls behind".into()));
+        }
+        Ok(())
+    }
+
+    /// Waits until everything before `mark` is reached, or the disk fails.
+    async fn reached(&self, reach: &watch::Sender<Reach>, mark: Mark) -> Result<(), Unkept> {
+        let mut reach = reach.subscribe();
+        loop {
+            let over = |reach: &Reach| reach.mark >= mark.0 || reach.failing;
+            let waited = tokio::time::timeout(TICK, reach.wait_for(over)).await;
+            let failed = match waited.map(|reach| reach.map(|reach| *reach)) {
+                Ok(Ok(reach)) if reach.mark >= mark.0 => return Ok(()),
+                Ok(Ok(_)) => Unkept("its disk fails".into()),
+                Ok(Err(_)) => Unkept("its writer is gone".into()),
+                Err(_) => match self.blocked() {
+                    Ok(()) => continue,
+                    Err(blocked) => blocked,
+                },
+            };
+            return if self.on_failure == OnFailure::Refuse { Err(failed) } else { Ok(()) };
+        }
+    }
 }
 
-fn count_lines(lines: &[u8]) -> u64 {
-    lines.iter().filter(|b| **b == b'\n').count() as u64
+impl std::fmt::Debug for Shared {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Shared").field("state", &self.state).finish_non_exhaustive()
+    }
 }
 
 #[cfg(test)]

@@ -8,6 +8,7 @@ use serde_json::{Value, json};
 use std::{
     collections::BTreeMap,
     fs,
+    io::Read as _,
     net::SocketAddr,
     path::Path,
     sync::atomic::{AtomicU32, Ordering},
@@ -59,8 +60,9 @@ pub(super) fn lines(dir: &Path) -> Vec<Value> {
         "annotations",
     ];
     let mut all = Vec::new();
-    for name in journal::segment::names(dir).unwrap() {
-        let text = fs::read_to_string(dir.join(name)).unwrap();
+    for segment in folder::segments(dir).unwrap() {
+        let mut text = String::new();
+        segment.open().unwrap().read_to_string(&mut text).unwrap();
         assert!(text.is_empty() || text.ends_with('\n'));
         for line in text.lines() {
             let mut event: Value = serde_json::from_str(line).unwrap_or_else(|e| panic!("{e}: {line}"));

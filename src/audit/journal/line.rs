@@ -11,7 +11,6 @@ pub(crate) struct Line<'a> {
     /// The bytes, the last of which is the newline.
     pub(crate) text: &'a [u8],
     /// What the tree commits to.
-    #[expect(dead_code, reason = "the tree is not wired yet")]
     pub(crate) entry: Entry,
 }
 

@@ -1,45 +1,46 @@
 use super::*;
 use crate::audit::{
     event::{MicroTime, Stage},
+    folder,
     tests::Folder,
     tree::leaf::AuditId,
 };
 use line::Part;
 use segment::Keep;
-use std::fs;
+use std::io::Read as _;
 
 const KEEP: Keep =
     Keep { max_size: 1 << 20, rotate_every: None, max_age: None, max_backups: None, max_total_size: None };
 
+fn setup(segments: Segments) -> Setup {
+    Setup {
+        segments,
+        open: Open::default(),
+        capacity: 1 << 20,
+        on_failure: OnFailure::Refuse,
+        compress: false,
+        feed: None,
+        metrics: Metrics::unregistered(),
+        summaries: Box::new(|_, _| {}),
+    }
+}
+
 fn journal(folder: &Folder, capacity: usize) -> Journal {
     let (segments, _) = Segments::open(&folder.0, KEEP).unwrap();
-    Journal::start(segments, capacity, OnFailure::Refuse, Metrics::unregistered(), Box::new(|_, _| {}))
-        .unwrap()
+    Journal::start(Setup { capacity, ..setup(segments) }).unwrap()
 }
 
 fn written(folder: &Folder) -> String {
-    let names = segment::names(&folder.0).unwrap();
-    names.iter().map(|n| fs::read_to_string(folder.0.join(n)).unwrap()).collect()
+    let mut text = String::new();
+    for segment in folder::segments(&folder.0).unwrap() {
+        segment.open().unwrap().read_to_string(&mut text).unwrap();
+    }
+    text
 }
 
 /// A line of no particular request.
 pub(super) fn line(text: &[u8]) -> Line<'_> {
     Line::new(text, AuditId([7; 16]), Stage::ResponseComplete, MicroTime(0), Part::Only)
-}
-
-#[test]
-fn chunks_end_between_lines() {
-    let rows = [
-        ("", 4, 0),
-        ("ab\n", 4, 3),
-        ("ab\ncd\n", 4, 3),
-        ("ab\ncd\n", 6, 6),
-        ("abcdef\ngh\n", 4, 7),
-        ("abcdef", 4, 6),
-    ];
-    for (lines, most, want) in rows {
-        assert_eq!(whole_lines(lines.as_bytes(), most), want, "{lines:?}");
-    }
 }
 
 #[tokio::test]
@@ -113,9 +114,7 @@ fn the_journals_own_lines_are_written_now_and_then() {
             deliver(&line(b"summary\n"));
         }
     };
-    let journal =
-        Journal::start(segments, 1 << 20, OnFailure::Refuse, Metrics::unregistered(), Box::new(summaries))
-            .unwrap();
+    let journal = Journal::start(Setup { summaries: Box::new(summaries), ..setup(segments) }).unwrap();
     journal.try_append(&line(b"line\n"));
     journal.close();
     assert_eq!(written(&folder), "line\nsummary\n");
@@ -126,9 +125,7 @@ async fn a_writer_that_fell_over_is_a_failing_disk() {
     let folder = Folder::new();
     let (segments, _) = Segments::open(&folder.0, KEEP).unwrap();
     let falls = |_: bool, _: &mut dyn FnMut(&Line<'_>)| panic!("as it is wanted here");
-    let journal =
-        Journal::start(segments, 1 << 20, OnFailure::Refuse, Metrics::unregistered(), Box::new(falls))
-            .unwrap();
+    let journal = Journal::start(Setup { summaries: Box::new(falls), ..setup(segments) }).unwrap();
     while journal.healthy().is_ok() {
         // It falls with its first tick.
         tokio::time::sleep(Duration::from_millis(20)).await;

@@ -6,10 +6,7 @@ use super::*;
 mod disk {
     use super::*;
     use crate::audit::journal::segment::Sink;
-    use std::{
-        io::{self, Write},
-        sync::atomic::AtomicBool,
-    };
+    use std::{io, sync::atomic::AtomicBool};
 
     #[derive(Clone, Default)]
     pub(super) struct Disk {
@@ -19,24 +16,22 @@ mod disk {
 
     struct Faulty(Disk, fs::File);
 
-    impl Write for Faulty {
-        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+    impl Sink for Faulty {
+        fn write(&self, bytes: &[u8]) -> io::Result<usize> {
             drop(self.0.stuck.lock().unwrap());
             if self.0.broken.load(Ordering::SeqCst) {
                 return Err(io::ErrorKind::StorageFull.into());
             }
             // Never more than a part, as a disk that is nearly full does.
-            self.1.write(&bytes[..bytes.len().min(100)])
+            Sink::write(&self.1, &bytes[..bytes.len().min(100)])
         }
 
-        fn flush(&mut self) -> io::Result<()> {
-            Ok(())
+        fn sync(&self) -> io::Result<()> {
+            if self.0.broken.load(Ordering::SeqCst) { Err(io::ErrorKind::StorageFull.into()) } else { Ok(()) }
         }
-    }
 
-    impl Sink for Faulty {
-        fn sync(&mut self) -> io::Result<()> {
-            Ok(())
+        fn truncate(&self, size: u64) -> io::Result<()> {
+            self.1.set_len(size)
         }
     }
 
@@ -55,10 +50,12 @@ mod disk {
             let (mut segments, _) = Segments::open(&config.dir, keep).unwrap();
             let disk = self.clone();
             segments.set_create(Box::new(move |path| {
-                Ok(Box::new(Faulty(disk.clone(), fs::File::create_new(path)?)))
+                let file = fs::File::options().append(true).create_new(true).open(path)?;
+                Ok(Arc::new(Faulty(disk.clone(), file)))
             }));
             let key = hmac::Key::new(hmac::HMAC_SHA256, &[0; 32]);
-            let audit = Audit::with_segments(config, segments, None, key, Metrics::unregistered()).unwrap();
+            let audit = Audit::with_segments(config, segments, Open::default(), key, Metrics::unregistered())
+                .unwrap();
             Record { folder, audit }
         }
 
@@ -280,11 +277,15 @@ fn what_a_crash_tore_is_ended_and_told() {
     let config = Config::new(&folder.0, Policy::parse(METADATA).unwrap());
     let audit = Audit::start(config, &Registry::new()).unwrap();
     audit.shutdown().unwrap();
-    assert_eq!(fs::read_to_string(folder.0.join(torn)).unwrap(), "{\"kind\":\"Event\"}\n{\"kind\":\"Ev\n");
-    let names = journal::segment::names(&folder.0).unwrap();
-    assert_eq!(names.len(), 2);
-    assert!(names[1].ends_with("-00000008.jsonl"), "{names:?}");
-    let note: Value = serde_json::from_str(&fs::read_to_string(folder.0.join(&names[1])).unwrap()).unwrap();
+    let segments = folder::segments(&folder.0).unwrap();
+    let text = |segment: &folder::Segment| {
+        let mut text = String::new();
+        segment.open().unwrap().read_to_string(&mut text).unwrap();
+        text
+    };
+    assert_eq!(text(&segments[0]), "{\"kind\":\"Event\"}\n{\"kind\":\"Ev\n");
+    assert_eq!((segments.len(), segments[1].number), (2, 8));
+    let note: Value = serde_json::from_str(&text(&segments[1])).unwrap();
     assert_eq!(
         note["annotations"]["gatelog.dev/torn"],
         format!("{torn}: its last line was cut off after 11 bytes")

@@ -1,5 +1,5 @@
 use super::*;
-use crate::audit::tests::Folder;
+use crate::audit::{journal::prune, tests::Folder};
 use std::{os::unix::fs::PermissionsExt, time::UNIX_EPOCH};
 
 const KEEP: Keep =
@@ -10,9 +10,10 @@ fn at(seconds: u64) -> SystemTime {
 }
 
 fn write(segments: &mut Segments, lines: &str, now: SystemTime) {
-    let mut done = 0;
-    segments.write(lines.as_bytes(), &mut done, now).unwrap();
-    assert_eq!(done, lines.len());
+    if segments.is_due(lines.len(), now) {
+        segments.begin(now).unwrap();
+    }
+    segments.append(lines.as_bytes()).unwrap();
 }
 
 fn contents(dir: &Path) -> Vec<String> {
@@ -24,10 +25,10 @@ fn files_are_private_and_named_so_that_they_sort() {
     let folder = Folder::new();
     let dir = folder.0.join("deep/audit");
     let (mut segments, torn) = Segments::open(&dir, KEEP).unwrap();
-    assert_eq!(torn, None);
+    assert_eq!(torn, []);
     assert_eq!(names(&dir).unwrap(), Vec::<String>::new(), "a segment begins with its first line");
     write(&mut segments, "a\n", at(1_767_323_045));
-    segments.finish().unwrap();
+    segments.finish();
     // The clock went back.
     write(&mut segments, "b\n", at(1_767_000_000));
     let names = names(&dir).unwrap();
@@ -35,7 +36,7 @@ fn files_are_private_and_named_so_that_they_sort() {
         names,
         ["audit-20260102T030405.000Z-00000001.jsonl", "audit-20260102T030405.000Z-00000002.jsonl"]
     );
-    assert_eq!(start_of(&names[0]), Some("20260102T030405.000Z"));
+    assert_eq!(start_of(names[0].strip_suffix(".jsonl").unwrap()), Some("20260102T030405.000Z"));
     let mode = |path: &Path| fs::metadata(path).unwrap().permissions().mode() & 0o777;
     assert_eq!(mode(&dir), 0o700);
     for file in [names[0].as_str(), "lock"] {
@@ -61,8 +62,8 @@ fn segments_end_by_size_and_by_age() {
     assert_eq!(names(&folder.0).unwrap().len(), 2, "not yet a minute old");
     write(&mut segments, "e\n", at(62));
     assert_eq!(names(&folder.0).unwrap().len(), 3);
-    segments.tick(at(200)).unwrap();
-    assert!(segments.begins(1, at(200)), "an idle segment ends, too");
+    assert!(segments.is_over(at(200)), "an idle segment ends, too");
+    segments.finish();
     assert_eq!(names(&folder.0).unwrap().len(), 3, "and the next one begins with a line");
     // What is longer than a segment has one of its own.
     write(&mut segments, &"x".repeat(500), at(201));
@@ -84,8 +85,9 @@ fn old_segments_go_first() {
         let (mut segments, _) = Segments::open(&folder.0, keep).unwrap();
         for i in 0..6_u8 {
             write(&mut segments, &String::from(char::from(b'a' + i)).repeat(100), at(0));
-            std::thread::sleep(Duration::from_millis(2));
         }
+        let later = SystemTime::now() + Duration::from_secs(1);
+        prune::remove(&prune::expired(&folder.0, &keep, later).unwrap());
         let contents = contents(&folder.0);
         assert_eq!(contents.len(), left, "{keep:?}");
         assert!(contents.last().unwrap().starts_with('f'), "{keep:?}");
@@ -94,29 +96,16 @@ fn old_segments_go_first() {
 }
 
 #[test]
-fn a_segment_that_was_taken_away_is_replaced() {
+fn a_segment_that_was_taken_away_is_noticed() {
     let folder = Folder::new();
     let (mut segments, _) = Segments::open(&folder.0, KEEP).unwrap();
     write(&mut segments, "a\n", at(0));
     let path = folder.0.join(&names(&folder.0).unwrap()[0]);
-    segments.tick(at(0)).unwrap();
-    assert!(!segments.begins(1, at(0)));
+    assert!(!segments.is_over(at(0)));
     fs::rename(&path, folder.0.join("elsewhere")).unwrap();
-    segments.tick(at(0)).unwrap();
-    write(&mut segments, "b\n", at(0));
-    assert_eq!(contents(&folder.0), ["b\n"]);
-}
-
-#[test]
-fn a_line_that_was_begun_in_a_given_up_file_is_written_anew() {
-    let folder = Folder::new();
-    let (mut segments, _) = Segments::open(&folder.0, KEEP).unwrap();
-    write(&mut segments, "a\n", at(0));
-    let lines = "one\ntwo\n";
-    let mut done = 6;
-    segments.give_up();
-    segments.write(lines.as_bytes(), &mut done, at(0)).unwrap();
-    assert_eq!(contents(&folder.0)[1], "two\n");
+    assert!(segments.is_over(at(0)) && segments.is_gone());
+    fs::write(&path, "somebody else's").unwrap();
+    assert!(segments.is_gone());
 }
 
 #[test]
@@ -133,10 +122,14 @@ fn torn_lines_are_ended_whatever_their_length() {
     for (before, after, torn) in rows {
         let folder = Folder::new();
         let name = "audit-20260102T030405.678Z-00000003.jsonl";
-        fs::write(folder.0.join("audit-20260101T030405.678Z-00000002.jsonl"), "older and torn").unwrap();
+        let older = "audit-20260101T030405.678Z-00000002.jsonl";
+        fs::write(folder.0.join(older), "older and torn").unwrap();
         fs::write(folder.0.join(name), before).unwrap();
         let (_segments, found) = Segments::open(&folder.0, KEEP).unwrap();
-        assert_eq!(found.map(|t| (t.file, t.bytes)), torn.map(|bytes| (name.to_owned(), bytes)));
+        let found: Vec<_> = found.into_iter().map(|t| (t.file, t.bytes)).collect();
+        let older_torn = Some((older.to_owned(), 14));
+        let want: Vec<_> = older_torn.into_iter().chain(torn.map(|bytes| (name.to_owned(), bytes))).collect();
+        assert_eq!(found, want);
         assert_eq!(fs::read_to_string(folder.0.join(name)).unwrap(), after);
     }
 }

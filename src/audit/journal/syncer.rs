@@ -1,0 +1,82 @@
+//! The thread that syncs: one sync for all who wait when it begins.
+
+use super::{Call, EVERY, Shared, TICK};
+use std::{
+    sync::{Arc, PoisonError},
+    time::{Instant, SystemTime},
+};
+
+pub(super) struct Syncer(pub(super) Arc<Shared>);
+
+impl Syncer {
+    pub(super) fn run(self) {
+        while self.gather() {
+            self.sync();
+        }
+        // What the writer wrote last.
+        self.sync();
+    }
+
+    /// Waits until a sync is due. Says whether there may be another one after it.
+    fn gather(&self) -> bool {
+        let shared = &*self.0;
+        let until = Instant::now() + EVERY;
+        let mut state = shared.lock();
+        loop {
+            let left = until.saturating_duration_since(Instant::now());
+            let due = left.is_zero() || state.sync_due || state.wanted > shared.synced.borrow().mark;
+            if state.drained || due && state.failing.is_none() {
+                break;
+            }
+            state.syncer_idle = true;
+            let time = if state.failing.is_some() { TICK } else { left };
+            state = shared.wake_syncer.wait_timeout(state, time).unwrap_or_else(PoisonError::into_inner).0;
+            state.syncer_idle = false;
+        }
+        state.sync_due = false;
+        !state.drained
+    }
+
+    fn sync(&self) {
+        let shared = &*self.0;
+        // Those who wait for the disk need not have been written.
+        let (mut disk, drained) = shared.drain(shared.disk());
+        if drained.is_err() {
+            return;
+        }
+        let Some(sync) = disk.begin_sync() else { return };
+        drop(disk);
+        let began = Instant::now();
+        shared.begins(Call::Sync);
+        let result = sync.run();
+        shared.ends(Call::Sync);
+        let mut disk = shared.disk();
+        if result.is_err() {
+            shared.metrics.disk_errors.inc();
+        }
+        let ended = disk.end_sync(&sync, result, began.elapsed(), SystemTime::now());
+        drop(disk);
+        shared.quiet.notify_all();
+        match ended {
+            Ok(synced) => shared.publish(synced),
+            Err(e) => shared.fails(&e),
+        }
+    }
+}
+
+impl Drop for Syncer {
+    fn drop(&mut self) {
+        let mut state = self.0.lock();
+        state.closed = true;
+        if std::thread::panicking() {
+            state.failing = Some("the audit journal's syncer failed".into());
+        }
+        drop(state);
+        self.0.ended.notify_all();
+        if std::thread::panicking() {
+            for reach in [&self.0.written, &self.0.synced] {
+                reach.send_modify(|reach| reach.failing = true);
+            }
+        }
+    }
+}
