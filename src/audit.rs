@@ -68,9 +68,10 @@ use policy::Policy;
 use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
 use sink::Cursors;
 use std::{
+    fs::File,
     net::IpAddr,
     path::{Path, PathBuf},
-    sync::Arc,
+    sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant, SystemTime},
 };
 use strangers::Strangers;
@@ -185,6 +186,8 @@ pub enum Mode {
 pub struct Audit {
     policy: ArcSwap<Policy>,
     journal: Journal,
+    /// The folder is ours until this goes.
+    lock: Mutex<Option<File>>,
     strangers: Arc<Strangers>,
     metrics: Metrics,
     key: hmac::Key,
@@ -318,7 +321,7 @@ impl Audit {
 
     fn with_segments(
         config: Config,
-        segments: Segments,
+        mut segments: Segments,
         open: Open,
         key: hmac::Key,
         metrics: Metrics,
@@ -330,6 +333,7 @@ impl Audit {
                 strangers.tell(at_once, Instant::now(), deliver)
             })
         };
+        let lock = Mutex::new(segments.take_lock());
         let journal = Journal::start(journal::Setup {
             segments,
             open,
@@ -344,6 +348,7 @@ impl Audit {
         Ok(Arc::new(Self {
             policy: ArcSwap::from_pointee(config.policy),
             journal,
+            lock,
             strangers,
             metrics,
             key,
@@ -419,7 +424,9 @@ impl Audit {
     /// Writes out everything and ends the writer; blocks for some seconds if the disk fails. To be called when no request
     /// is open any more: what comes later is lost.
     pub fn shutdown(&self) -> Result<(), Error> {
-        match self.journal.close() {
+        let lost = self.journal.close();
+        drop(self.lock.lock().unwrap_or_else(PoisonError::into_inner).take());
+        match lost {
             0 => Ok(()),
             lost => Err(Error::Lost(lost)),
         }

@@ -25,24 +25,21 @@ use super::{
     Metrics, OnFailure, Unkept,
     ledger::{
         Position,
-        feed::{EVENTS, EVERY, Feed},
+        feed::{EVERY, Feed},
     },
 };
-use disk::{Disk, Synced};
-use line::{Entry, Line};
+use disk::Disk;
+use line::Line;
 use open::Open;
 use segment::Segments;
+use shared::Shared;
 use std::{
-    fs::File,
     io,
     pin::Pin,
-    sync::{
-        Arc, Condvar, Mutex, MutexGuard, PoisonError, TryLockError,
-        atomic::{AtomicU64, Ordering},
-    },
+    sync::{Arc, Condvar, Mutex, PoisonError},
     task::{Context, Poll},
     thread::JoinHandle,
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 use tokio::sync::watch;
 use writer::Writer;
@@ -51,10 +48,11 @@ mod disk;
 pub(crate) mod line;
 pub(crate) mod open;
 pub(crate) mod prune;
-#[expect(dead_code, reason = "the tree asks for it, and is not wired yet")]
+#[cfg_attr(not(test), expect(dead_code, reason = "the tree asks for it, and is not wired yet"))]
 pub(crate) mod recover;
 mod seal;
 pub(crate) mod segment;
+mod shared;
 mod syncer;
 mod writer;
 
@@ -83,8 +81,7 @@ pub(crate) struct Mark(u64);
 #[derive(Debug)]
 pub(crate) struct Journal {
     shared: Arc<Shared>,
-    /// Until it is closed, with what goes with the folder then.
-    threads: Mutex<Option<(Vec<JoinHandle<()>>, Option<Arc<File>>)>>,
+    threads: Mutex<Vec<JoinHandle<()>>>,
 }
 
 /// What a journal is begun with.
@@ -105,77 +102,6 @@ pub(crate) struct Setup {
     pub(crate) metrics: Metrics,
     /// See [`Summaries`].
     pub(crate) summaries: Summaries,
-}
-
-struct Shared {
-    state: Mutex<State>,
-    /// For the writer.
-    wake: Condvar,
-    /// For the syncer.
-    wake_syncer: Condvar,
-    /// For whoever waits for the end of them both.
-    ended: Condvar,
-    disk: Mutex<Disk>,
-    /// A sync is over.
-    quiet: Condvar,
-    written: watch::Sender<Reach>,
-    synced: watch::Sender<Reach>,
-    position: watch::Sender<Position>,
-    /// Since when somebody writes, and syncs: milliseconds after the start; 0: nobody does.
-    busy: [AtomicU64; 2],
-    started: Instant,
-    capacity: usize,
-    on_failure: OnFailure,
-    feed: Option<Feed>,
-    metrics: Metrics,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    buffer: Vec<u8>,
-    entries: Vec<Entry>,
-    /// Bytes ever appended.
-    appended: u64,
-    /// Bytes in the buffer, on their way to the file, and held for last events.
-    used: usize,
-    /// Bytes of strangers in the buffer, on their way to the file, and in the current segment.
-    strangers_buffer: u64,
-    strangers_writer: u64,
-    strangers_segment: u64,
-    /// The writer sleeps until told.
-    idle: bool,
-    /// The writer gathers company for what is there.
-    lingering: bool,
-    /// Somebody waits for the file.
-    urgent: bool,
-    /// Up to where somebody waits for the disk.
-    wanted: u64,
-    /// As soon as possible, whoever waits.
-    sync_due: bool,
-    /// The syncer sleeps until told.
-    syncer_idle: bool,
-    closing: bool,
-    /// The writer has ended.
-    drained: bool,
-    /// Nobody writes any more; what comes now is lost.
-    closed: bool,
-    failing: Option<String>,
-    /// Events that could not be kept, not yet told in the record, and since when.
-    lost: u64,
-    lost_since: Option<SystemTime>,
-}
-
-#[derive(Debug, Clone, Copy, Default)]
-struct Reach {
-    mark: u64,
-    failing: bool,
-}
-
-/// What can be busy.
-#[derive(Debug, Clone, Copy)]
-enum Call {
-    Write,
-    Sync,
 }
 
 /// Ready when a last event is where its mode demands, or when the disk fails: it never keeps an answer back for ever.
@@ -218,10 +144,9 @@ impl std::fmt::Debug for Waiting {
 impl Journal {
     /// Begins to write.
     pub(crate) fn start(setup: Setup) -> io::Result<Self> {
-        let Setup { mut segments, open, capacity, on_failure, compress, feed, metrics, summaries } = setup;
+        let Setup { segments, open, capacity, on_failure, compress, feed, metrics, summaries } = setup;
         let sealer = compress.then(|| seal::start(segments.dir(), segments.finished())).transpose()?;
         let keep = feed.is_none().then_some(*segments.keep());
-        let lock = segments.take_lock();
         let shared = Arc::new(Shared {
             state: Mutex::default(),
             wake: Condvar::new(),
@@ -242,7 +167,7 @@ impl Journal {
         let thread = |name: &str| std::thread::Builder::new().name(name.into());
         let writer = Writer { shared: shared.clone(), summaries, sealer, keep };
         let mut threads = vec![thread("audit-journal").spawn(move || writer.run())?];
-        let journal = |threads| Self { shared: shared.clone(), threads: Mutex::new(Some((threads, lock))) };
+        let journal = |threads| Self { shared: shared.clone(), threads: Mutex::new(threads) };
         let syncer = syncer::Syncer(shared.clone());
         match thread("audit-sync").spawn(move || syncer.run()) {
             Ok(syncer) => threads.push(syncer),
@@ -377,10 +302,10 @@ impl Journal {
 
     /// Waits until everything that was appended by now is in the file, or the disk fails.
     pub(crate) async fn flush(&self) -> Result<(), Unkept> {
-        let state = self.shared.lock();
-        let mark = Mark(state.appended);
-        let fallen = state.failing.clone().filter(|_| state.closed);
-        drop(state);
+        let (mark, fallen) = {
+            let state = self.shared.lock();
+            (Mark(state.appended), state.failing.clone().filter(|_| state.closed))
+        };
         match fallen {
             Some(why) => Err(Unkept(why)),
             None => self.written(mark).await,
@@ -414,8 +339,10 @@ impl Journal {
 
     /// Writes out what is there and ends the writer. Says how many events could not be written.
     pub(crate) fn close(&self) -> u64 {
-        let running = self.threads.lock().unwrap_or_else(PoisonError::into_inner).take();
-        let Some((threads, _lock)) = running else { return 0 };
+        let threads = std::mem::take(&mut *self.threads.lock().unwrap_or_else(PoisonError::into_inner));
+        if threads.is_empty() {
+            return 0;
+        }
         let mut state = self.shared.lock();
         state.closing = true;
         self.shared.wake.notify_all();
@@ -449,240 +376,6 @@ impl Journal {
 impl Drop for Journal {
     fn drop(&mut self) {
         self.close();
-    }
-}
-
-// === impl Shared ===
-
-impl Shared {
-    fn lock(&self) -> MutexGuard<'_, State> {
-        // Nothing under the lock leaves the state half-changed.
-        self.state.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn disk(&self) -> MutexGuard<'_, Disk> {
-        // Whoever falls with it says that the journal fails.
-        self.disk.lock().unwrap_or_else(PoisonError::into_inner)
-    }
-
-    fn append(&self, mut state: MutexGuard<'_, State>, line: Option<&Line<'_>>) -> Mark {
-        if let Some(line) = line {
-            state.buffer.extend_from_slice(line.text);
-            state.entries.push(line.entry);
-            state.appended += line.text.len() as u64;
-            state.used += line.text.len();
-        }
-        self.metrics.queue(state.used, state.entries.len());
-        let mark = Mark(state.appended);
-        let wake = line.is_some()
-            && (std::mem::take(&mut state.idle)
-                || state.buffer.len() >= ENOUGH && std::mem::take(&mut state.lingering));
-        drop(state);
-        if wake {
-            self.wake.notify_one();
-        }
-        mark
-    }
-
-    fn lose(&self, mut state: MutexGuard<'_, State>, events: u64) {
-        state.lost += events;
-        state.lost_since.get_or_insert_with(SystemTime::now);
-        drop(state);
-        self.metrics.lost.inc_by(events);
-        self.metrics.errors.inc_by(events);
-    }
-
-    /// Wakes the writer: somebody waits for the file.
-    fn urge(&self) {
-        let mut state = self.lock();
-        state.urgent = true;
-        let wake = std::mem::take(&mut state.idle) | std::mem::take(&mut state.lingering);
-        drop(state);
-        if wake {
-            self.wake.notify_one();
-        }
-    }
-
-    fn call_syncer(&self, mut state: MutexGuard<'_, State>) {
-        let wake = std::mem::take(&mut state.syncer_idle);
-        drop(state);
-        if wake {
-            self.wake_syncer.notify_one();
-        }
-    }
-
-    fn wait<'a>(&self, state: MutexGuard<'a, State>, time: Duration) -> MutexGuard<'a, State> {
-        self.wake.wait_timeout(state, time).unwrap_or_else(PoisonError::into_inner).0
-    }
-
-    /// Whether everything before `mark` is in the file; it is written at once if nobody and nothing is in the way.
-    fn is_written(&self, mark: Mark) -> bool {
-        if self.written.borrow().mark >= mark.0 {
-            return true;
-        }
-        let mut disk = match self.disk.try_lock() {
-            Ok(disk) => disk,
-            Err(TryLockError::Poisoned(_) | TryLockError::WouldBlock) => return false,
-        };
-        let state = self.lock();
-        if state.failing.is_some() || state.closing || !disk.is_quiet(state.buffer.len(), SystemTime::now()) {
-            return false;
-        }
-        self.take(&mut disk, state);
-        self.write(disk).1.is_ok()
-    }
-
-    /// Moves what is queued to `disk`, whose batch is done. Says whether there was something.
-    fn take(&self, disk: &mut Disk, mut state: MutexGuard<'_, State>) -> bool {
-        disk.batch.clear(SPARE);
-        disk.batch.queued = true;
-        std::mem::swap(&mut state.buffer, &mut disk.batch.text);
-        std::mem::swap(&mut state.entries, &mut disk.batch.entries);
-        state.strangers_writer = std::mem::take(&mut state.strangers_buffer);
-        state.urgent = false;
-        !disk.batch.is_done()
-    }
-
-    /// Writes the batch, and then whatever has been queued; needs time, and no runtime, if something is due.
-    fn drain<'a>(&'a self, mut disk: MutexGuard<'a, Disk>) -> (MutexGuard<'a, Disk>, io::Result<()>) {
-        loop {
-            let result;
-            (disk, result) = self.write(disk);
-            if result.is_err() || !self.take(&mut disk, self.lock()) {
-                return (disk, result);
-            }
-        }
-    }
-
-    /// Writes the batch.
-    fn write<'a>(&'a self, mut disk: MutexGuard<'a, Disk>) -> (MutexGuard<'a, Disk>, io::Result<()>) {
-        let mut synced = Vec::new();
-        let mut result = Ok(());
-        while result.is_ok() && !disk.is_done() {
-            let now = SystemTime::now();
-            while disk.syncing && disk.needs_sync(now) {
-                disk = self.quiet.wait(disk).unwrap_or_else(PoisonError::into_inner);
-            }
-            let before = disk.segments.end().segment;
-            self.begins(Call::Write);
-            let wrote = disk.write(now, &mut synced);
-            self.ends(Call::Write);
-            synced.drain(..).for_each(|synced| self.publish(synced));
-            if disk.segments.end().segment != before {
-                self.lock().strangers_segment = 0;
-            }
-            result = wrote.map(|bytes| self.wrote(if disk.batch.queued { bytes } else { 0 }));
-            self.written.send_if_modified(|reach| {
-                let changed = reach.mark != disk.written();
-                reach.mark = disk.written();
-                changed
-            });
-        }
-        if let Err(e) = &result {
-            self.fails(e);
-        }
-        let (bytes, lines) = disk.unsynced();
-        if bytes >= ENOUGH_UNSYNCED || lines >= EVENTS {
-            let mut state = self.lock();
-            state.sync_due = true;
-            self.call_syncer(state);
-        }
-        (disk, result)
-    }
-
-    fn release(&self, bytes: usize) -> MutexGuard<'_, State> {
-        let mut state = self.lock();
-        state.used = state.used.saturating_sub(bytes);
-        self.metrics.queue(state.used, state.entries.len());
-        state
-    }
-
-    /// So many bytes of the queue were written: the disk works.
-    fn wrote(&self, bytes: usize) {
-        let mut state = self.release(bytes);
-        if state.failing.take().is_none() {
-            return;
-        }
-        self.call_syncer(state);
-        tracing::info!("the audit journal can be written again");
-        for reach in [&self.written, &self.synced] {
-            reach.send_modify(|reach| reach.failing = false);
-        }
-    }
-
-    /// Tells everybody what is on the disk.
-    fn publish(&self, synced: Synced) {
-        let Synced { mut steps, written, end, took } = synced;
-        self.metrics.synced(steps.len(), took);
-        if let Some(feed) = &self.feed {
-            feed.push(&mut steps, end);
-        }
-        self.synced.send_modify(|reach| reach.mark = written);
-        self.position.send_replace(end);
-    }
-
-    fn fails(&self, error: &io::Error) {
-        self.metrics.errors.inc();
-        self.metrics.disk_errors.inc();
-        let mut state = self.lock();
-        if state.failing.is_none() {
-            tracing::error!(error = %error, "cannot write the audit journal, trying again");
-        }
-        state.failing = Some(format!("the audit journal cannot be written: {error}"));
-        state.urgent = true;
-        drop(state);
-        for reach in [&self.written, &self.synced] {
-            reach.send_modify(|reach| reach.failing = true);
-        }
-        self.wake.notify_one();
-    }
-
-    /// The time that `call` has taken so far is counted from now on.
-    fn begins(&self, call: Call) {
-        let now = u64::try_from(self.started.elapsed().as_millis()).unwrap_or(u64::MAX);
-        self.busy[call as usize].store(now.max(1), Ordering::Relaxed);
-    }
-
-    fn ends(&self, call: Call) {
-        self.busy[call as usize].store(0, Ordering::Relaxed);
-    }
-
-    /// Why nothing should be begun, although the disk gives no error.
-    fn blocked(&self) -> Result<(), Unkept> {
-        let since =
-            self.busy.iter().map(|busy| busy.load(Ordering::Relaxed)).filter(|since| *since > 0).min();
-        if since.is_some_and(|since| self.started.elapsed() > Duration::from_millis(since) + HUNG) {
-            return Err(Unkept("its disk hangs".into()));
-        }
-        if self.feed.as_ref().is_some_and(Feed::is_full) {
-            return Err(Unkept("its signing falls behind".into()));
-        }
-        Ok(())
-    }
-
-    /// Waits until everything before `mark` is reached, or the disk fails.
-    async fn reached(&self, reach: &watch::Sender<Reach>, mark: Mark) -> Result<(), Unkept> {
-        let mut reach = reach.subscribe();
-        loop {
-            let over = |reach: &Reach| reach.mark >= mark.0 || reach.failing;
-            let waited = tokio::time::timeout(TICK, reach.wait_for(over)).await;
-            let failed = match waited.map(|reach| reach.map(|reach| *reach)) {
-                Ok(Ok(reach)) if reach.mark >= mark.0 => return Ok(()),
-                Ok(Ok(_)) => Unkept("its disk fails".into()),
-                Ok(Err(_)) => Unkept("its writer is gone".into()),
-                Err(_) => match self.blocked() {
-                    Ok(()) => continue,
-                    Err(blocked) => blocked,
-                },
-            };
-            return if self.on_failure == OnFailure::Refuse { Err(failed) } else { Ok(()) };
-        }
-    }
-}
-
-impl std::fmt::Debug for Shared {
-    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Shared").field("state", &self.state).finish_non_exhaustive()
     }
 }
 

@@ -114,7 +114,7 @@ pub(crate) struct Segments {
     /// Files given up that still hold lines which are elsewhere by now, and the length they should have.
     untrimmed: Vec<(Current, u64)>,
     /// The folder is ours as long as somebody has it.
-    lock: Option<Arc<File>>,
+    lock: Option<File>,
 }
 
 struct Current {
@@ -176,7 +176,7 @@ impl Segments {
             end: Position { segment: number, offset },
             latest: segments.last().and_then(|s| start_of(&s.stem)).unwrap_or_default().to_owned(),
             untrimmed: Vec::new(),
-            lock: Some(Arc::new(lock)),
+            lock: Some(lock),
         };
         Ok((this, torn))
     }
@@ -195,7 +195,7 @@ impl Segments {
     }
 
     /// Hands over the lock: who has it says how long the folder is ours.
-    pub(crate) fn take_lock(&mut self) -> Option<Arc<File>> {
+    pub(crate) fn take_lock(&mut self) -> Option<File> {
         self.lock.take()
     }
 

@@ -1,6 +1,9 @@
 //! The thread that syncs: one sync for all who wait when it begins.
 
-use super::{Call, EVERY, Shared, TICK};
+use super::{
+    EVERY, TICK,
+    shared::{Call, Shared},
+};
 use std::{
     sync::{Arc, PoisonError},
     time::{Instant, SystemTime},

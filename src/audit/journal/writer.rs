@@ -1,11 +1,12 @@
 //! The thread that writes what nobody writes himself, tries again what failed, and looks at the clock.
 
 use super::{
-    ENOUGH, LAST_WAIT, LINGER, Shared, Summaries, TICK,
+    ENOUGH, LAST_WAIT, LINGER, Summaries, TICK,
     line::{Entry, Line},
     prune,
     seal::Sealer,
     segment::Keep,
+    shared::Shared,
 };
 use crate::audit::note::Note;
 use std::{
