@@ -45,7 +45,7 @@ fn lines_are_known_by_their_form_or_by_their_content() {
         (reordered + "\n", Some((A, Stage::RequestReceived))),
         (format!("{}\n", &plain[..plain.len() - 2]), None),
         // A part that happens to end as a line does.
-        (format!("{}\n", &plain[..plain.find("}}").map_or(0, |at| at + 2)].replace("\"}},", "}}")), None),
+        (format!("{}\"user\":{{\"extra\":{{}}}}\n", &plain[..plain.find("\"user\"").unwrap()]), None),
         (line("not-an-id", "Panic", ""), None),
         (line(A, "Unknown", ""), None),
         ("\n".to_owned(), None),
