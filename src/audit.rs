@@ -130,6 +130,8 @@ pub struct Signing {
     pub key_file: Option<PathBuf>,
     /// Which log it is, for as long as there is this journal; None: `gatelog/` and the name of the host that began it.
     pub origin: Option<String>,
+    /// Public keys of the same origin, whose checkpoints the key goes on from.
+    pub previous_keys: Vec<tree::note::VerifierKey>,
     /// How often a checkpoint is written to standard output, at most; None: never.
     pub stdout: Option<Duration>,
 }
@@ -219,6 +221,9 @@ pub enum Error {
     /// The folder.
     #[error(transparent)]
     Folder(#[from] FolderError),
+    /// The tree of hashes in the folder.
+    #[error("audit folder {}: {}", .0.display(), .1)]
+    Tree(PathBuf, String),
     /// The writer's thread.
     #[error("cannot start the audit journal's thread: {0}")]
     Thread(#[source] std::io::Error),
@@ -288,6 +293,7 @@ impl Config {
         rows.into_iter()
             .filter(|(_, bad, _)| *bad)
             .map(|(key, _, why)| Error::Config(key, why.to_owned()))
+            .chain(self.signing.faults())
             .collect()
     }
 }

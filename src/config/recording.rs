@@ -83,6 +83,7 @@ fn signing(section: &Section<'_>, default: &Signing) -> Signing {
     let signing = Signing {
         key_file: part.path("keyFile"),
         origin: part.text("origin"),
+        previous_keys: part.all_parsed("previousKeys"),
         stdout: part.duration_or_none("stdout", default.stdout),
     };
     part.done();

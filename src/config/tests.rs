@@ -318,6 +318,13 @@ fn every_error_names_file_key_and_reason() {
             &["audit.policy: \"none\" is none of metadata, recommended, everything"],
         ),
         (
+            "audit: {dir: a, signing: {origin: a b, previousKeys: [c]}}",
+            &[
+                "audit.signing.previousKeys[0]: public key: expected NAME+ID+KEY",
+                "audit.signing.origin: expected a word without spaces, control characters and plus",
+            ],
+        ),
+        (
             "audit: {dir: a, policy: metadata, policyFile: b}",
             &["audit.policyFile: expected either policy or policyFile"],
         ),
@@ -644,13 +651,15 @@ fn errors_of_the_file_and_of_what_it_points_to_come_together() {
     folder.write("ca.crt", "nothing");
     folder.write("rules.yaml", "apiVersion: rbac.authorization.k8s.io/v1\nkind: Role\nmetadata: {name: a}\nrules: [{verbs: [get]}]\n");
     folder.write("policy.yaml", "apiVersion: audit.k8s.io/v1\nkind: Policy\nrules: [{level: All}]\n");
-    let text = with("audit: {dir: audit, policyFile: policy.yaml}")
+    folder.write("audit.key", "nothing");
+    let text = with("audit: {dir: audit, policyFile: policy.yaml, signing: {keyFile: audit.key}}")
         + "limits: {streams: many}\nauthorization: {rbac: {files: [rules.yaml, none]}}\n";
     let file = folder.write("gatelog.yaml", text);
     let got = folder.said(load(&file).unwrap_err());
     let want = [
         "gatelog.yaml: limits.streams: \"many\" is not a whole number above 0",
         "gatelog.yaml: audit.policyFile: policy.yaml: rules[0].level",
+        "gatelog.yaml: audit.signing.keyFile: audit.key: private key: expected one PEM block",
         "gatelog.yaml: listen.tlsCertFile: tls.crt: No such file",
         "gatelog.yaml: listen.tlsPrivateKeyFile: tls.key: No such file",
         "gatelog.yaml: authentication.clientCAFile: ca.crt: no certificate found",

@@ -251,7 +251,7 @@ impl Site {
              authentication:\n  clientCAFile: pki/ca.crt\n  tokenAuthFile: tokens.csv\n{structured}  \
              serviceAccount:\n    issuers: [\"{ISSUER}\"]\n{authentication}\
              authorization:\n{authorization}\
-             audit:\n  policyFile: audit-policy.yaml\n  dir: audit\n\
+             audit:\n  policyFile: audit-policy.yaml\n  dir: audit\n  signing: {{stdout: none}}\n\
              admin:\n  address: \"{admin}\"\n{more}"
         );
         self.write("gatelog.yaml", &text)
