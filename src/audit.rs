@@ -401,7 +401,6 @@ impl Audit {
     }
 
     /// How far the sinks have come.
-    #[allow(dead_code, reason = "the sinks are not wired yet")]
     pub(crate) fn cursors(&self) -> &Arc<Cursors> {
         &self.cursors
     }
@@ -411,13 +410,17 @@ impl Audit {
         self.journal.flush_within(limit)
     }
 
+    /// Events that a part of the record gave up.
+    pub(crate) fn errors_of(&self, plugin: &str) -> IntCounter {
+        self.metrics.plugins.with_label_values(&[plugin])
+    }
+
     /// Waits until all events so far are in the file; an error when the disk fails.
     pub async fn flush(&self) -> Result<(), Unkept> {
         self.journal.flush().await
     }
 
     /// Up to where there are whole lines in the journal's files; who reads them is told by it when there are more.
-    #[expect(dead_code, reason = "nobody reads along yet")]
     pub(crate) fn progress(&self) -> watch::Receiver<ledger::Position> {
         self.journal.position()
     }
@@ -449,7 +452,9 @@ impl Audit {
 struct Metrics {
     events: IntCounter,
     levels: [IntCounter; 4],
+    /// Of the journal, and of every part.
     errors: IntCounter,
+    plugins: IntCounterVec,
     rejected: IntCounter,
     queue_bytes: IntGauge,
     queue_events: IntGauge,
@@ -488,15 +493,16 @@ impl Metrics {
             registry.register(Box::new(histogram.clone()))?;
             Ok(histogram)
         };
+        let plugins = vec(
+            "apiserver_audit_error_total",
+            "Failures to keep an audit event, by the part that failed.",
+            "plugin",
+        )?;
         Ok(Self {
             events: counter("apiserver_audit_event_total", "Audit events made.")?,
             levels: Level::ALL.map(|level| levels.with_label_values(&[level.as_str()])),
-            errors: vec(
-                "apiserver_audit_error_total",
-                "Failures to keep an audit event, by the part that failed.",
-                "plugin",
-            )?
-            .with_label_values(&["journal"]),
+            errors: plugins.with_label_values(&["journal"]),
+            plugins,
             rejected: counter(
                 "apiserver_audit_requests_rejected_total",
                 "Requests refused because their audit events could not be kept.",

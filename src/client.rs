@@ -76,6 +76,12 @@ const JSON: HeaderValue = HeaderValue::from_static("application/json");
 /// Key sets are served as a type of their own, and kube-apiserver answers 406 to those who do not ask for it.
 const ANY_JSON: HeaderValue = HeaderValue::from_static("application/json, application/jwk-set+json");
 
+const ANYTHING: HeaderValue = HeaderValue::from_static("application/json, */*");
+
+/// Of an answer that nobody reads: bytes of it, and time for it.
+const LITTLE: usize = 64 << 10;
+const SHORTLY: Duration = Duration::from_secs(1);
+
 /// A connection of its own, before other addresses of the host are tried for what is left of the time.
 const CONNECT: Duration = Duration::from_secs(5);
 /// Shorter than servers keep a connection that nothing is asked on, so that a call seldom meets one that is being closed.
@@ -127,6 +133,26 @@ impl Client {
         Ok(answer.map(|body| {
             body.map_err(move |e| Error::Failed(format!("{host}: {}", reason(&e)))).boxed_unsync()
         }))
+    }
+
+    /// POST of JSON to somebody whose answer is its status alone; what follows is read only to use the connection again.
+    pub async fn tell(
+        &self,
+        target: &str,
+        body: Bytes,
+        timeout: Duration,
+    ) -> Result<(StatusCode, HeaderMap), Error> {
+        let uri = self.uri(target).map_err(Error::Failed)?;
+        let host = uri.authority().map_or_else(String::new, ToString::to_string);
+        let failed = |why: String| Error::Failed(format!("{host}: {why}"));
+        let mut request = self.request(Method::POST, uri, body).map_err(failed)?;
+        request.headers_mut().insert(ACCEPT, ANYTHING);
+        let answered = tokio::time::timeout(timeout, self.http.request(request)).await;
+        let answer = answered.map_err(|_| failed(format!("no answer within {timeout:?}")))?;
+        let (head, body) = answer.map_err(|e| failed(reason(&e)))?.into_parts();
+        let rest = Limited::new(body, LITTLE).collect();
+        let _ = tokio::time::timeout(timeout.min(SHORTLY), rest).await;
+        Ok((head.status, head.headers))
     }
 
     async fn call(&self, method: Method, target: &str, body: Bytes, bounds: Bounds) -> Result<Answer, Error> {

@@ -49,7 +49,7 @@ impl Cluster {
 }
 
 /// From 0 to 1, so that not all gates ask again at once.
-fn chance() -> f64 {
+pub(crate) fn chance() -> f64 {
     let mut byte = [0];
     // Without chance the pauses are regular, which does no harm.
     let _ = aws_lc_rs::rand::fill(&mut byte);

@@ -8,7 +8,7 @@
 //! The configuration file itself is read once, at start.
 
 use crate::{
-    audit::policy::Policy,
+    audit::{policy::Policy, sink},
     authn::{self, Authn},
     authz::{self, Authz, Live, Mode, Tell},
     config::{Config, Error, Errors, PolicySource},
@@ -74,7 +74,11 @@ pub(crate) struct Candidate {
 
 /// Loads everything that decides on requests. All errors are reported, not only the first.
 pub fn load(config: &Config, shared: &Arc<authn::Shared>) -> Result<Loaded, Errors> {
-    Loaded::read(config, shared, None).map_err(Errors)
+    let (loaded, sinks) = (Loaded::read(config, shared, None), sinks(&config.file, &config.audit.sinks));
+    match loaded {
+        Ok(loaded) if sinks.is_empty() => Ok(loaded),
+        loaded => Err(Errors(loaded.err().into_iter().flatten().chain(sinks).collect())),
+    }
 }
 
 impl<T> Clone for Part<T> {
@@ -270,6 +274,21 @@ pub(crate) fn policy(
     let map = |problems: Vec<String>| at(lines("policyFile", problems));
     let text = source.read().map_err(|problem| map(vec![problem]))?;
     part(before, text, |text| Ok((source.understand(text.as_ref()).map_err(map)?, Vec::new())))
+}
+
+/// What is wrong with what the record's sinks are reached by. From then on they read it themselves.
+pub(crate) fn sinks(file: &Path, sinks: &[sink::Config]) -> Vec<Error> {
+    let faults = |(i, sink): (usize, &sink::Config)| {
+        let sink::Receiver::Webhook(webhook) = &sink.receiver else { return Vec::new() };
+        let made = webhook.endpoint.read().and_then(|source| Endpoint::webhook(&source));
+        let error = |fault: endpoint::Error| Error {
+            file: file.display().to_string(),
+            key: format!("audit.sinks[{i}].webhook.{}", fault.key),
+            problem: fault.problem,
+        };
+        made.err().unwrap_or_default().into_iter().map(error).collect()
+    };
+    sinks.iter().enumerate().flat_map(faults).collect()
 }
 
 /// What `before` made of the same files, or what `make` makes of these.

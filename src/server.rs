@@ -11,7 +11,11 @@ mod socket;
 pub mod tls;
 
 use crate::{
-    audit::{self, Audit, policy::Policy},
+    audit::{
+        self, Audit,
+        policy::Policy,
+        sink::{self, Sinks},
+    },
     authn,
     authz::Mode,
     cluster::{self, Needs},
@@ -73,6 +77,7 @@ pub struct Gate {
     phase: watch::Sender<Phase>,
     places: Arc<Semaphore>,
     tasks: Vec<JoinHandle<()>>,
+    sinks: Sinks,
     needs: Needs,
     /// Given up when all else has ended.
     _socket: Option<socket::Place>,
@@ -87,6 +92,9 @@ pub enum StartError {
     /// The record cannot be opened.
     #[error("audit: {0}")]
     Audit(#[from] crate::audit::Error),
+    /// The record cannot be sent on.
+    #[error("audit.sinks: {0}")]
+    Sinks(#[from] sink::StartError),
     /// An address cannot be listened on.
     #[error("cannot listen on {address}: {error}")]
     Listen {
@@ -114,6 +122,9 @@ const PROBE_EVERY: Duration = Duration::from_secs(10);
 /// An operator is reminded this often that the gate only observes.
 const REMIND_EVERY: Duration = Duration::from_secs(3600);
 
+/// How often the sinks' lag is looked at.
+const LAG_EVERY: Duration = Duration::from_secs(5);
+
 /// Watches ended a second while draining, so that their holders do not all come back at once.
 const WATCHES_A_SECOND: usize = 200;
 
@@ -137,6 +148,7 @@ pub async fn start(config: config::Config) -> Result<Gate, StartError> {
     }
     let recording = audit::Config { policy: Policy::clone(loaded.policy()), ..config.audit.clone() };
     let audit = Audit::start(recording, &registry)?;
+    let sinks = Sinks::start(&config.audit.sinks, &config.audit.dir, &audit, &registry)?;
     let limits = Limits::new(config.limits.clone());
     let gateway = Gateway::new(loaded.snapshot(), audit, limits, metrics, config.gateway.clone());
     let cluster = config.authz.cluster.clone();
@@ -173,6 +185,9 @@ pub async fn start(config: config::Config) -> Result<Gate, StartError> {
     if mode == Mode::Observe {
         tasks.push(tokio::spawn(remind(gateway.metrics().clone())));
     }
+    if !sinks.is_empty() {
+        tasks.push(tokio::spawn(lag(sinks.healthy(), health.state("audit-sinks", Scope::Partial))));
+    }
     let mut admin = None;
     if let Some(asked) = server.admin {
         let tcp = listen(asked).await?;
@@ -201,6 +216,7 @@ pub async fn start(config: config::Config) -> Result<Gate, StartError> {
         phase,
         places,
         tasks,
+        sinks,
         needs,
         _socket: place,
     })
@@ -227,6 +243,27 @@ async fn probe(gateway: Arc<Gateway>, state: State) {
             Err(error) => {
                 tracing::warn!(%error, "the upstream cannot be reached");
                 state.failed(error.to_string());
+            }
+        }
+    }
+}
+
+/// Says in `/readyz?verbose` whether the record's sinks keep up. Requests are served all the same: nothing is lost.
+async fn lag(healthy: impl Fn() -> Result<(), String>, state: State) {
+    let mut ticks = interval(LAG_EVERY);
+    let mut late = false;
+    loop {
+        ticks.tick().await;
+        match healthy() {
+            Ok(()) => {
+                state.ok();
+                late = false;
+            }
+            Err(why) => {
+                if !std::mem::replace(&mut late, true) {
+                    tracing::warn!("{why}");
+                }
+                state.impaired(why);
             }
         }
     }
@@ -274,7 +311,7 @@ impl Gate {
     }
 
     /// Leaves in order: see the module's doc. Returns when everything has ended or the grace period is over.
-    pub async fn drain(self) {
+    pub async fn drain(mut self) {
         self.serving.failed("shutting down");
         tracing::info!(delay = ?self.config.shutdown_delay, grace = ?self.config.shutdown_grace, "draining");
         sleep(self.config.shutdown_delay).await;
@@ -302,6 +339,8 @@ impl Gate {
         if let Ok(Err(error)) = tokio::task::spawn_blocking(move || audit.shutdown()).await {
             tracing::error!(%error, "the record is not complete");
         }
+        // Only now is everything there that they can send on.
+        std::mem::take(&mut self.sinks).stop().await;
     }
 
     /// Over half of the grace period at most.

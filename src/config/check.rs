@@ -50,6 +50,9 @@ pub(super) fn pointed_to(path: &Path, draft: &Draft) -> Vec<Error> {
     if let Some(endpoint) = &draft.endpoint {
         errors.extend(reload::forward(path, endpoint, &draft.forward, None).err());
     }
+    if let Some(audit) = &draft.audit {
+        errors.push(reload::sinks(path, &audit.sinks));
+    }
     errors.into_iter().flatten().collect()
 }
 

@@ -118,8 +118,21 @@ fn redaction(section: &Section<'_>) -> Redaction {
 }
 
 fn sinks(section: &Section<'_>) -> Vec<sink::Config> {
-    let read = |sink: Section<'_>| {
+    let mut names = Vec::new();
+    let mut stdouts = 0;
+    let mut read = |sink: Section<'_>| {
         let name = sink.required("name", sink.text("name"));
+        if let Some(name) = &name {
+            if !is_label(name) {
+                sink.wrong(
+                    "name",
+                    format!("{name:?} is no DNS label: expected a-z, 0-9 and - within, 63 at most"),
+                );
+            } else if names.contains(name) {
+                sink.wrong("name", format!("{name:?} is the name of another sink"));
+            }
+            names.push(name.clone());
+        }
         let webhook = sink.optional("webhook").map(|part| {
             let default = Webhook::default();
             let kubeconfig = part.required("kubeconfig", part.path("kubeconfig"));
@@ -139,6 +152,10 @@ fn sinks(section: &Section<'_>) -> Vec<sink::Config> {
         });
         let stdout = sink.optional("stdout").map(|part| {
             part.done();
+            stdouts += 1;
+            if stdouts > 1 {
+                sink.wrong("stdout", "there is one standard output, expected one sink for it");
+            }
             Receiver::Stdout
         });
         let receiver = match (webhook, stdout) {
@@ -151,5 +168,11 @@ fn sinks(section: &Section<'_>) -> Vec<sink::Config> {
         sink.done();
         Some(sink::Config { name: name?, receiver: receiver? })
     };
-    section.sections("sinks").into_iter().filter_map(read).collect()
+    section.sections("sinks").into_iter().filter_map(&mut read).collect()
+}
+
+/// Names of sinks are names of files.
+fn is_label(name: &str) -> bool {
+    let inner = |b: &u8| b.is_ascii_lowercase() || b.is_ascii_digit() || *b == b'-';
+    name.len() <= 63 && name.as_bytes().iter().all(inner) && !name.starts_with('-') && !name.ends_with('-')
 }

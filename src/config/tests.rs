@@ -338,6 +338,28 @@ fn every_error_names_file_key_and_reason() {
             &["audit.maxSize: 1 is not a size: expected a number with a unit such as 512Ki or 3Mi"],
         ),
         ("audit: {dir: a, maxSize: 1Ki}", &["audit.maxSize: expected at least 1 MiB"]),
+        ("audit: {dir: a, sinks: [{stdout: {}}]}", &["audit.sinks[0].name: is missing"]),
+        (
+            "audit: {dir: a, sinks: [{name: a, stdout: {}}, {name: a, webhook: {kubeconfig: k, batchMaxSize: 0}}]}",
+            &[
+                "audit.sinks[1].name: \"a\" is the name of another sink",
+                "audit.sinks[1].webhook.batchMaxSize: 0 is not a whole number above 0",
+            ],
+        ),
+        (
+            "audit: {dir: a, sinks: [{name: ../a, stdout: {}}, {name: b}]}",
+            &[
+                "audit.sinks[0].name: \"../a\" is no DNS label: expected a-z, 0-9 and - within, 63 at most",
+                "audit.sinks[1]: expected exactly one of webhook and stdout",
+            ],
+        ),
+        (
+            "audit: {dir: a, sinks: [{name: a, stdout: {}}, {name: b, stdout: {}, webhooks: {}}]}",
+            &[
+                "audit.sinks[1].stdout: there is one standard output, expected one sink for it",
+                "audit.sinks[1].webhooks: unknown key, did you mean webhook?",
+            ],
+        ),
         ("audit: {dir: a, maxBackups: -1}", &["audit.maxBackups: -1 is not a whole number above 0"]),
         (
             "audit: {dir: a, maxAge: [1]}",
