@@ -304,7 +304,7 @@ impl Journal {
     pub(crate) async fn flush(&self) -> Result<(), Unkept> {
         let (mark, fallen) = {
             let state = self.shared.lock();
-            (Mark(state.appended), state.failing.clone().filter(|_| state.closed))
+            (Mark(state.appended), state.failing.clone().filter(|_| state.fallen))
         };
         match fallen {
             Some(why) => Err(Unkept(why)),

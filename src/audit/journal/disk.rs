@@ -301,3 +301,6 @@ impl Sync {
         self.sink.sync()
     }
 }
+
+#[cfg(test)]
+pub(super) mod tests;

@@ -20,8 +20,8 @@
 //!
 //! **A sync that fails** says nothing of what is on the disk, and the next one on the same file may say that all is well. The
 //! file is given up: `open(2)` of a new segment, `write(2)` of all lines whose sync failed, `fsync(2)` of it and of the folder,
-//! and only then `ftruncate(2)` of the old one to where its last good sync ended (`unlink(2)`, if that is its beginning). A
-//! crash in between leaves these lines twice, and never less than once.
+//! and only then `ftruncate(2)` and `fsync(2)` of the old one to where its last good sync ended (`unlink(2)`, if that is its
+//! beginning). A crash in between leaves these lines twice, and never less than once.
 //!
 //! **The next segment**: `fdatasync(2)` of the old one; the file `open` (see `open`) as `open.new`, `fsync(2)`, `rename(2)`;
 //! `open(2)` of the new one (`O_EXCL`), `fsync(2)` of the folder; then its first line.
@@ -275,14 +275,17 @@ impl Segments {
     /// Takes away from files that were given up what is elsewhere by now.
     pub(crate) fn trim(&mut self) {
         self.untrimmed.retain(|(file, size)| {
-            let result = match size {
+            let cut = || match size {
                 _ if file.is_gone() => Ok(()),
-                0 => fs::remove_file(&file.path),
-                size => file.sink.truncate(*size).or_else(|_| {
-                    // Another descriptor may do.
-                    OpenOptions::new().write(true).open(&file.path)?.set_len(*size)
-                }),
+                0 => fs::remove_file(&file.path).and_then(|()| sync_folder(&self.dir)),
+                size => {
+                    // Another descriptor may do what this one cannot, and knows nothing of the sync that failed.
+                    let again = OpenOptions::new().write(true).open(&file.path)?;
+                    file.sink.truncate(*size).or_else(|_| again.set_len(*size))?;
+                    again.sync_all()
+                }
             };
+            let result = cut();
             if let Err(e) = &result {
                 tracing::error!(
                     segment.path = %file.path.display(), error = %e,

@@ -74,6 +74,8 @@ pub(super) struct State {
     pub(super) drained: bool,
     /// Nobody writes any more; what comes now is lost.
     pub(super) closed: bool,
+    /// A thread of the journal fell over.
+    pub(super) fallen: bool,
     pub(super) failing: Option<String>,
     /// Events that could not be kept, not yet told in the record, and since when.
     pub(super) lost: u64,
@@ -247,7 +249,7 @@ impl Shared {
     /// So many bytes of the queue were written: the disk works.
     pub(super) fn wrote(&self, bytes: usize) {
         let mut state = self.release(bytes);
-        if state.failing.take().is_none() {
+        if state.fallen || state.failing.take().is_none() {
             return;
         }
         self.call_syncer(state);

@@ -72,6 +72,7 @@ impl Drop for Syncer {
         let mut state = self.0.lock();
         state.closed = true;
         if std::thread::panicking() {
+            state.fallen = true;
             state.failing = Some("the audit journal's syncer failed".into());
         }
         drop(state);

@@ -196,6 +196,7 @@ impl Drop for Writer {
         state.drained = true;
         if std::thread::panicking() {
             // One that falls over must not look as if it were well.
+            state.fallen = true;
             state.failing = Some("the audit journal's writer failed".into());
         }
         self.shared.call_syncer(state);
