@@ -55,7 +55,6 @@ mod trail;
 pub mod tree;
 
 use arc_swap::ArcSwap;
-use aws_lc_rs::hmac;
 use event::Level;
 use journal::{
     Journal,
@@ -66,6 +65,7 @@ use journal::{
 use note::Note;
 use policy::Policy;
 use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+use redact::Redactor;
 use sink::Cursors;
 use std::{
     fs::File,
@@ -151,6 +151,14 @@ impl Default for Redaction {
     }
 }
 
+impl Redaction {
+    /// Every rule that makes no sense.
+    pub fn faults(&self) -> Vec<redact::RuleError> {
+        // The key does not matter: nothing is marked.
+        Redactor::new(redact::Key::new(&[]), self.off, self.rules.clone()).err().unwrap_or_default()
+    }
+}
+
 /// What becomes of a request whose events cannot be kept.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub enum OnFailure {
@@ -192,7 +200,7 @@ pub struct Audit {
     lock: Mutex<Option<File>>,
     strangers: Arc<Strangers>,
     metrics: Metrics,
-    key: hmac::Key,
+    redactor: Redactor,
     modes: Modes,
     on_failure: OnFailure,
     max_size: u64,
@@ -218,6 +226,9 @@ pub enum Error {
     /// A key of the configuration, and what is wrong with it.
     #[error("audit.{0}: {1}")]
     Config(&'static str, String),
+    /// A rule of the redaction.
+    #[error("audit.{}: {}", .0.path(), .0.fault)]
+    Redaction(redact::RuleError),
     /// The folder.
     #[error(transparent)]
     Folder(#[from] FolderError),
@@ -294,7 +305,18 @@ impl Config {
             .filter(|(_, bad, _)| *bad)
             .map(|(key, _, why)| Error::Config(key, why.to_owned()))
             .chain(self.signing.faults())
+            .chain(self.redaction.faults().into_iter().map(Error::Redaction))
             .collect()
+    }
+}
+
+// === impl Error ===
+
+impl Error {
+    /// The first of several, which `gatelog check` tells all.
+    fn redaction(faults: Vec<redact::RuleError>) -> Self {
+        let none = || Self::Config("redaction", "expected rules that make sense".to_owned());
+        faults.into_iter().next().map_or_else(none, Self::Redaction)
     }
 }
 
@@ -315,7 +337,7 @@ impl Audit {
             max_total_size: config.max_total_size,
         };
         let (segments, torn) = Segments::open(&config.dir, keep)?;
-        let key = hmac::Key::new(hmac::HMAC_SHA256, &segment::key(&config.dir)?);
+        let key = redact::Key::new(&segment::key(&config.dir)?);
         let fault = |e| FolderError::Io(config.dir.clone(), "its segments cannot be read", e);
         let open = journal::recover::open(&config.dir).map_err(fault)?;
         let dir = config.dir.clone();
@@ -329,9 +351,11 @@ impl Audit {
         config: Config,
         mut segments: Segments,
         open: Open,
-        key: hmac::Key,
+        key: redact::Key,
         metrics: Metrics,
     ) -> Result<Arc<Self>, Error> {
+        let Redaction { off, rules } = config.redaction;
+        let redactor = Redactor::new(key, off, rules).map_err(Error::redaction)?;
         let strangers = Arc::new(Strangers::new(Instant::now()));
         let summaries = {
             let strangers = strangers.clone();
@@ -357,7 +381,7 @@ impl Audit {
             lock,
             strangers,
             metrics,
-            key,
+            redactor,
             modes: config.modes,
             on_failure: config.on_failure,
             max_size: config.max_size,

@@ -2,7 +2,8 @@
 
 use super::{
     event::{LONGEST_TEXT, cut},
-    object::{self, Object, Omitted},
+    object::{BEGINNING, Omitted, Recipe, Wire, is_gzip},
+    redact::{Digest, Redactor},
 };
 use crate::status::push_json_str;
 use aws_lc_rs::hmac;
@@ -20,8 +21,8 @@ pub(super) struct Need {
     pub(super) status: bool,
     /// `responseObject`.
     pub(super) object: bool,
-    /// `responseObject` is a digest whatever it is.
-    pub(super) secret: bool,
+    /// The name that the server gave to what was created.
+    pub(super) name: bool,
     /// Longest `responseObject`, in bytes.
     pub(super) most: usize,
 }
@@ -30,12 +31,22 @@ pub(super) struct Need {
 #[derive(Debug)]
 pub(super) struct Capture {
     need: Need,
+    /// All that came, or the beginning of it.
     bytes: Vec<u8>,
     total: u64,
-    /// Why the bytes are not kept any more, and their digest so far.
-    digest: Option<(Omitted, hmac::Context)>,
+    /// Bytes of the journal's that are held for it.
+    held: usize,
+    over: Option<Over>,
     is_gzip: bool,
     content_type: Option<HeaderValue>,
+}
+
+/// Why only the beginning is kept.
+#[derive(Debug)]
+struct Over {
+    why: Omitted,
+    /// Of everything so far, if it stands for the object.
+    digest: Option<Digest>,
 }
 
 /// What an answer's body tells the record.
@@ -45,6 +56,12 @@ pub(super) struct Told {
     pub(super) object: Option<Vec<u8>>,
     /// `responseStatus`.
     pub(super) status: Option<Vec<u8>>,
+    /// The object's name.
+    pub(super) name: String,
+    /// The rules that took something out.
+    pub(super) rules: Vec<String>,
+    /// Bytes of the journal's that are held for what is in it, beyond those of the pieces.
+    pub(super) held: usize,
 }
 
 /// The members of a Status that `responseStatus` repeats.
@@ -66,84 +83,128 @@ impl Capture {
             need,
             bytes: Vec::new(),
             total: 0,
-            digest: None,
-            is_gzip: object::is_gzip(headers),
+            held: 0,
+            over: None,
+            is_gzip: is_gzip(headers),
             content_type: headers.get(header::CONTENT_TYPE).cloned(),
         }
     }
 
     /// Takes a piece; `hold` asks for room. Says how much was held.
-    pub(super) fn push(&mut self, chunk: &[u8], key: &hmac::Key, hold: impl FnOnce(usize) -> bool) -> usize {
+    pub(super) fn push(&mut self, chunk: &[u8], redactor: &Redactor, hold: impl Fn(usize) -> bool) -> usize {
         self.total += chunk.len() as u64;
-        if let Some((_, digest)) = &mut self.digest {
-            digest.update(chunk);
+        if let Some(over) = &mut self.over {
+            if let Some(digest) = &mut over.digest {
+                digest.update(chunk);
+            }
             return 0;
         }
-        let (most, over) = match self.need {
-            Need { object: true, secret: false, most, .. } => (most, Omitted::Size),
-            Need { status: true, secret, .. } => {
-                (LONGEST_STATUS, if secret { Omitted::Secret } else { Omitted::Size })
-            }
-            Need { .. } => (0, Omitted::Secret),
+        let most = match self.need {
+            Need { object: true, most, .. } => most,
+            Need { status: true, .. } => LONGEST_STATUS,
+            Need { .. } => BEGINNING,
         };
         let why = if self.bytes.len() + chunk.len() > most {
-            over
+            Omitted::Size
         } else if !hold(chunk.len()) {
             Omitted::Room
         } else {
             self.bytes.extend_from_slice(chunk);
+            self.held += chunk.len();
             return chunk.len();
         };
-        let mut digest = hmac::Context::with_key(key);
-        digest.update(&std::mem::take(&mut self.bytes));
-        digest.update(chunk);
-        self.digest = Some((why, digest));
-        0
+        let digest = self.need.object.then(|| {
+            let mut digest = redactor.key().digest();
+            digest.update(&self.bytes);
+            digest.update(chunk);
+            digest
+        });
+        self.over = Some(Over { why, digest });
+        // The first piece may be too long by itself, and says what the rest is of.
+        let missing = BEGINNING.saturating_sub(self.bytes.len()).min(chunk.len());
+        let taken = if missing > 0 && hold(missing) { missing } else { 0 };
+        self.bytes.extend_from_slice(chunk.get(..taken).unwrap_or_default());
+        self.bytes.truncate(BEGINNING);
+        self.bytes.shrink_to_fit();
+        self.held += taken;
+        taken
     }
 
-    /// What there is to record. `code`: as it went over the wire.
-    pub(super) fn finish(self, code: u16, drop_managed_fields: bool, key: &hmac::Key) -> Told {
-        if self.total == 0 {
-            return Told::default();
-        }
+    /// How much work [`Self::finish`] is.
+    pub(super) fn weight(&self) -> usize {
+        self.wire().weight()
+    }
+
+    fn wire(&self) -> Wire<'_> {
         let content_type = self.content_type.as_ref().and_then(|v| v.to_str().ok()).unwrap_or_default();
-        let stand_in = |why, tag: &hmac::Tag| object::omitted(why, self.total, tag, content_type);
-        if let Some((why, digest)) = self.digest {
-            let object = self.need.object.then(|| stand_in(why, &digest.sign()));
-            return Told { object, status: None };
+        Wire::new(&self.bytes, content_type, self.is_gzip)
+    }
+
+    /// What there is to record. `code`: as it went over the wire. `hold` asks for room, as an object may have grown.
+    pub(super) fn finish(
+        &mut self,
+        code: u16,
+        recipe: &Recipe<'_>,
+        hold: impl FnOnce(usize) -> bool,
+    ) -> Told {
+        let mut told = Told::default();
+        if self.total == 0 {
+            return told;
         }
-        let read = if self.is_gzip {
-            object::gunzip(&self.bytes, self.need.most.max(LONGEST_STATUS))
-                .and_then(|bytes| object::read(&bytes, drop_managed_fields))
+        if let Some(over) = self.over.take() {
+            let wire = self.wire();
+            let object = wire.beginning();
+            told.object = over.digest.map(|digest| {
+                recipe.omitted(&over.why, self.total, &digest.finish(), wire.content_type(), &object)
+            });
+            if self.need.name {
+                told.name = object.meta.name;
+            }
+            return told;
+        }
+        let wire = self.wire();
+        if !self.need.object && !self.need.status {
+            told.name = wire.beginning().meta.name;
+            return told;
+        }
+        let read = recipe.read(&wire);
+        if self.need.name {
+            told.name = read.as_ref().map_or_else(|_| wire.beginning().meta.name, |o| o.meta.name.clone());
+        }
+        let is_status = self.need.status && read.as_ref().is_ok_and(|object| object.kind == "Status");
+        if !self.need.object && !is_status {
+            return told;
+        }
+        let longest = if is_status { LONGEST_STATUS } else { 0 };
+        let recipe = Recipe { most: recipe.most.max(longest), ..*recipe };
+        let digest = || self.digest(recipe.redactor);
+        let written = recipe.write(&wire, &read, self.total, digest);
+        told.status = if is_status { status(&written.json, code) } else { None };
+        told.rules = written.rules;
+        if !self.need.object {
+            return told;
+        }
+        let grown = written.json.len().saturating_sub(self.held);
+        told.object = Some(if grown == 0 || hold(grown) {
+            told.held = grown;
+            written.json
         } else {
-            object::read(&self.bytes, drop_managed_fields)
-        };
-        let status = read
-            .as_ref()
-            .ok()
-            .filter(|o| self.need.status && o.kind == "Status")
-            .and_then(|o| status(o, code, self.need.secret));
-        let object = self.need.object.then(|| {
-            let why = match read {
-                Ok(o) if self.need.secret || o.secret => Omitted::Secret,
-                Ok(o) if o.json.len() > self.need.most => Omitted::Size,
-                Ok(o) => return o.json,
-                Err(why) => why,
-            };
-            stand_in(why, &hmac::sign(key, &self.bytes))
+            let object = read.unwrap_or_default();
+            recipe.omitted(&Omitted::Room, self.total, &digest(), wire.content_type(), &object)
         });
-        Told { object, status }
+        told
+    }
+
+    fn digest(&self, redactor: &Redactor) -> hmac::Tag {
+        let mut digest = redactor.key().digest();
+        digest.update(&self.bytes);
+        digest.finish()
     }
 }
 
-/// `responseStatus` of an answer that is a Status itself.
-fn status(object: &Object, code: u16, is_secret: bool) -> Option<Vec<u8>> {
-    let mut body: StatusBody<'_> = serde_json::from_slice(&object.json).ok()?;
-    if is_secret && matches!(code, 400 | 422 | 500) {
-        // What could not be decoded or validated may be quoted in these.
-        body.message.clear();
-        body.details = None;
-    }
+/// `responseStatus` of an answer that is a Status itself, in which nothing secret is left.
+fn status(json: &[u8], code: u16) -> Option<Vec<u8>> {
+    let body: StatusBody<'_> = serde_json::from_slice(json).ok()?;
     let mut out = b"{\"metadata\":{}".to_vec();
     for (key, value) in [("status", &body.status), ("message", &body.message), ("reason", &body.reason)] {
         if !value.is_empty() {

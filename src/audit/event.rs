@@ -3,8 +3,7 @@
 //! Written by hand into a byte buffer, since several are written for every request. Strings that come from a caller may
 //! hold anything; what is written is always valid UTF-8, one line, and bounded (`LONGEST_*`).
 //!
-//! Divergences from kube-apiserver, on purpose: an over-long `requestURI` is cut instead of losing the event; the value of
-//! an `access_token` parameter is masked, since nobody may send a token there but somebody will.
+//! A divergence from kube-apiserver, on purpose: an over-long `requestURI` is cut instead of losing the event.
 
 use crate::{request::RequestInfo, status::push_json_str};
 use http::HeaderValue;
@@ -265,6 +264,12 @@ impl Annotations {
         self.0.insert(place, (key, value));
     }
 
+    /// Notes `value` under `key`, whatever stands there.
+    pub fn set(&mut self, key: &'static str, value: String) {
+        self.0.retain(|(k, _)| *k != key);
+        self.add(key, value);
+    }
+
     /// The value under `key`.
     pub fn get(&self, key: &str) -> Option<&str> {
         self.0.iter().find(|(k, _)| *k == key).map(|(_, v)| &**v)
@@ -287,17 +292,11 @@ pub struct Head {
 }
 
 impl Head {
-    /// `user`: as JSON, `{}` for nobody.
-    pub fn new(
-        uri: &str,
-        verb: &str,
-        user: &str,
-        ips: Option<&Addresses>,
-        agent: Option<&HeaderValue>,
-    ) -> Self {
+    /// `user`: as JSON, `{}` for nobody. `uri` and `agent`: as they came, but without what is secret.
+    pub fn new(uri: &str, verb: &str, user: &str, ips: Option<&Addresses>, agent: Option<&str>) -> Self {
         let mut text = Vec::with_capacity(384 + uri.len() + user.len());
         text.extend_from_slice(b",\"requestURI\":");
-        push_json_str(&mut text, &masked(&cut(uri, LONGEST_URI)));
+        push_json_str(&mut text, &cut(uri, LONGEST_URI));
         text.extend_from_slice(b",\"verb\":");
         push_json_str(&mut text, verb);
         text.extend_from_slice(b",\"user\":");
@@ -308,12 +307,7 @@ impl Head {
         }
         if let Some(agent) = agent.filter(|a| !a.is_empty()) {
             text.extend_from_slice(b",\"userAgent\":");
-            let (kept, more) = match agent.as_bytes().split_at_checked(LONGEST_USER_AGENT) {
-                Some((kept, more)) => (kept, !more.is_empty()),
-                None => (agent.as_bytes(), false),
-            };
-            let kept = String::from_utf8_lossy(kept);
-            push_json_str(&mut text, &if more { Cow::Owned(format!("{kept}{CUT}")) } else { kept });
+            push_json_str(&mut text, &cut(agent, LONGEST_USER_AGENT));
         }
         let object_ref = text.len();
         Self { text, after_user, object_ref }
@@ -532,18 +526,6 @@ pub(super) fn cut(text: &str, longest: usize) -> Cow<'_, str> {
     }
     let end = (0..=longest).rev().find(|&i| text.is_char_boundary(i)).unwrap_or(0);
     Cow::Owned(format!("{}{CUT}", &text[..end]))
-}
-
-/// `uri` without the values of `access_token`.
-fn masked(uri: &str) -> Cow<'_, str> {
-    const KEY: &str = "access_token=";
-    if !uri.contains(KEY) {
-        return Cow::Borrowed(uri);
-    }
-    let Some((path, query)) = uri.split_once('?') else { return Cow::Borrowed(uri) };
-    let kept: Vec<_> =
-        query.split('&').map(|p| if p.starts_with(KEY) { "access_token=MASKED" } else { p }).collect();
-    Cow::Owned(format!("{path}?{}", kept.join("&")))
 }
 
 #[cfg(test)]

@@ -1,125 +1,224 @@
-//! Bodies as the record holds them: a JSON text as it came, on one line; or, when it may not or cannot be recorded, its size
-//! and a keyed digest, so that two bodies can still be compared by whoever has the journal's key:
+//! Bodies as the record holds them: the JSON that they are, whatever went over the wire, on one line and without what is secret;
+//! or, when that cannot be had, why, the body's size and a keyed digest of its bytes on the wire, so that two bodies can still be
+//! compared by whoever has the journal's key, and what the body says of itself as far as it can be seen:
 //!
 //! ```json
-//! {"gatelog.dev/omitted":"secret","size":412,"hmacSHA256":"9f…","contentType":"application/json"}
+//! {"gatelog.dev/omitted":"size","size":412000,"hmacSHA256":"9f…","contentType":"application/json",
+//!  "apiVersion":"v1","kind":"ConfigMap","metadata":{"name":"settings","namespace":"shop"}}
 //! ```
 //!
-//! Omitted are, whatever the policy says: what belongs to secrets, service account tokens and token reviews; any object that
-//! is a Secret or holds one (`secret`); what is neither JSON nor YAML, such as protobuf and CBOR (`encoding`); what is larger than the
-//! configured cap, before or after gunzip (`size`); what is nested more deeply than common readers can follow (`depth`);
-//! and what the queue had no room for (`room`). A JSON text keeps its numbers and its key order; only white space between
-//! tokens goes, `managedFields` when the policy asks, and halves of surrogate pairs become U+FFFD as in Go.
+//! Omitted is what cannot be decoded whole (`encoding`; `why` says more); what is larger than the configured cap, before or
+//! after it was decoded (`size`); what is nested more deeply than common readers can follow (`depth`), or holds too many values to be
+//! looked through (`values`); and what the queue had no room for (`room`). Nothing is ever cut: a piece of a text could not be
+//! searched for what is secret. A JSON text keeps its numbers and its key order; only white space between tokens goes, `managedFields` when
+//! the policy asks, and halves of surrogate pairs become U+FFFD as in Go.
+//!
+//! Reading is bounded in bytes, depth and values whatever the body is ([`MOST_READ`]), and long work is done [aside].
 
-use super::event::{ObjectMeta, cut};
-use crate::{codec::yaml, request::RequestInfo, status::push_json_str};
+mod scan;
+mod wire;
+
+use super::{
+    event::{ObjectMeta, cut},
+    policy::Verdict,
+    redact::{About, Redactor, Unreadable},
+};
+use crate::{
+    codec::{cbor, protobuf},
+    status::push_json_str,
+};
 use aws_lc_rs::hmac;
-use http::{HeaderMap, header};
-use serde_json::value::RawValue;
-use std::{borrow::Cow, fmt::Write as _, io::Read};
+use std::{
+    borrow::Cow,
+    fmt::Write as _,
+    sync::{Condvar, Mutex, PoisonError},
+};
+use tokio::runtime::{Handle, RuntimeFlavor};
+
+pub(super) use wire::{BEGINNING, Wire, is_gzip};
 
 /// Levels of nesting that are recorded; serde_json, for one, stops at 128.
 const DEEPEST: usize = 100;
+/// Bytes of JSON that are made of a body to learn what it says of itself, be they recorded or not.
+const MOST_READ: usize = 4 << 20;
+/// Work, as bytes of JSON, for which other requests of the thread do not wait.
+const LONG: usize = 64 << 10;
 
 /// Why a body is not recorded as it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Omitted {
-    Secret,
-    Encoding,
+    /// It cannot be decoded whole, for this reason.
+    Encoding(Cow<'static, str>),
     Size,
     Depth,
+    Values,
     Room,
 }
 
-impl Omitted {
-    fn as_str(self) -> &'static str {
-        match self {
-            Self::Secret => "secret",
-            Self::Encoding => "encoding",
-            Self::Size => "size",
-            Self::Depth => "depth",
-            Self::Room => "room",
-        }
-    }
-}
-
-/// What stands in place of a body of `size` bytes whose digest is `tag`.
-pub(super) fn omitted(why: Omitted, size: u64, tag: &hmac::Tag, content_type: &str) -> Vec<u8> {
-    let mut out = format!("{{\"gatelog.dev/omitted\":\"{}\",\"size\":{size},\"hmacSHA256\":\"", why.as_str());
-    for byte in tag.as_ref() {
-        let _ = write!(out, "{byte:02x}");
-    }
-    let mut out = out.into_bytes();
-    out.push(b'"');
-    if !content_type.is_empty() {
-        out.extend_from_slice(b",\"contentType\":");
-        push_json_str(&mut out, &cut(content_type, 256));
-    }
-    out.push(b'}');
-    out
-}
-
-/// A body that was read as JSON.
-#[derive(Debug, Default, PartialEq, Eq)]
+/// What a body is, and says of itself.
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Object {
     /// The text on one line.
-    pub(super) json: Vec<u8>,
+    pub(super) json: String,
+    /// Top-level `apiVersion`.
+    pub(super) api_version: String,
     /// Top-level `kind`.
     pub(super) kind: String,
     /// Top-level `metadata`.
     pub(super) meta: ObjectMeta,
-    /// It is, or it holds, something secret.
-    pub(super) secret: bool,
+    /// It has a `generateName`.
+    pub(super) generated: bool,
+    /// How many `items` it has, if it has any.
+    pub(super) items: Option<u64>,
 }
 
-/// Reads `bytes` as one JSON text. `drop_managed_fields`: of the object, of a list's items, and of a Table's rows.
-pub(super) fn read(bytes: &[u8], drop_managed_fields: bool) -> Result<Object, Omitted> {
-    let text: &RawValue = serde_json::from_slice(bytes).map_err(|_| Omitted::Encoding)?;
-    let mut scan = Scan { text: text.get(), at: 0, found: Object::default(), drop_managed_fields, mute: 0 };
-    scan.found.json.reserve(text.get().len());
-    scan.value(Role::Object, 0)?;
-    Ok(scan.found)
+/// What is wanted of a text.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Keep {
+    /// All of it.
+    Whole,
+    /// All but `managedFields`: of the object, of a list's items, and of a Table's rows.
+    NoManagedFields,
+    /// Only what it says of itself.
+    Nothing,
 }
 
-/// Reads a request's body, whatever it is written in.
-pub(super) fn read_body(
-    headers: &HeaderMap,
-    body: &[u8],
-    most: usize,
-    drop_managed_fields: bool,
-) -> Result<Object, Omitted> {
-    let plain;
-    let body = if is_gzip(headers) {
-        plain = gunzip(body, most)?;
-        &plain
-    } else {
-        body
-    };
-    let is_yaml =
-        headers.get(header::CONTENT_TYPE).is_some_and(|v| v.as_bytes().windows(4).any(|w| w == b"yaml"));
-    match read(body, drop_managed_fields) {
-        Err(Omitted::Encoding) if is_yaml => {
-            let text = std::str::from_utf8(body).map_err(|_| Omitted::Encoding)?;
-            let limits = yaml::Limits { bytes: most, nodes: 20_000, documents: 1 };
-            let mut documents = yaml::documents_within(text, limits).map_err(|_| Omitted::Encoding)?;
-            let value = documents.pop().ok_or(Omitted::Encoding)?.value;
-            read(&serde_json::to_vec(&value).map_err(|_| Omitted::Encoding)?, drop_managed_fields)
-        }
-        read => read,
+/// How bodies of a request are recorded.
+#[derive(Debug, Clone, Copy)]
+pub(super) struct Recipe<'a> {
+    pub(super) redactor: &'a Redactor,
+    pub(super) about: About<'a>,
+    pub(super) keep: Keep,
+    /// Longest text, in bytes.
+    pub(super) most: usize,
+}
+
+/// What stands in the event.
+#[derive(Debug)]
+pub(super) struct Written {
+    pub(super) json: Vec<u8>,
+    /// The rules that took something out.
+    pub(super) rules: Vec<String>,
+}
+
+// === impl Keep ===
+
+impl Keep {
+    /// What the policy wants of an object.
+    pub(super) fn of(verdict: &Verdict) -> Self {
+        if verdict.omit_managed_fields { Self::NoManagedFields } else { Self::Whole }
     }
 }
 
-/// Whether a body is gzip by its header; anything else that is not plain is unreadable, and will be found to be so.
-pub(super) fn is_gzip(headers: &HeaderMap) -> bool {
-    headers.get(header::CONTENT_ENCODING).is_some_and(|v| v.as_bytes().eq_ignore_ascii_case(b"gzip"))
+// === impl Recipe ===
+
+impl Recipe<'_> {
+    /// The whole body.
+    pub(super) fn read(&self, wire: &Wire<'_>) -> Result<Object, Omitted> {
+        scan::read(&wire.json(self.most.max(MOST_READ))?, self.keep)
+    }
+
+    /// What the event says of a body. `digest`: of its bytes on the wire, `size` of them.
+    pub(super) fn write(
+        &self,
+        wire: &Wire<'_>,
+        read: &Result<Object, Omitted>,
+        size: u64,
+        digest: impl FnOnce() -> hmac::Tag,
+    ) -> Written {
+        let (why, object) = match read {
+            Ok(object) if object.json.len() > self.most => (Omitted::Size, Cow::Borrowed(object)),
+            Ok(object) => match self.redactor.body(&self.about, &object.json) {
+                // Marks are longer than short values.
+                Ok(redacted) if redacted.text.len() <= self.most.saturating_mul(2) => {
+                    let rules = redacted.rules.iter().map(|rule| (*rule).to_owned()).collect();
+                    return Written { json: redacted.text.into_owned().into_bytes(), rules };
+                }
+                Ok(_) => (Omitted::Size, Cow::Borrowed(object)),
+                Err(why) => (why.into(), Cow::Borrowed(object)),
+            },
+            // What a text is that is none, nobody knows.
+            Err(why @ Omitted::Encoding(_)) if !wire.is_protobuf() => {
+                (why.clone(), Cow::Owned(Object::default()))
+            }
+            Err(why) => (why.clone(), Cow::Owned(wire.beginning())),
+        };
+        Written { json: self.omitted(&why, size, &digest(), wire.content_type(), &object), rules: Vec::new() }
+    }
+
+    /// What stands in place of a body of `size` bytes whose digest is `tag`.
+    pub(super) fn omitted(
+        &self,
+        why: &Omitted,
+        size: u64,
+        tag: &hmac::Tag,
+        content_type: &str,
+        object: &Object,
+    ) -> Vec<u8> {
+        let word = why.as_str();
+        let mut out = format!("{{\"gatelog.dev/omitted\":\"{word}\",\"size\":{size},\"hmacSHA256\":\"");
+        for byte in tag.as_ref() {
+            // Infallible: it is a string.
+            let _ = write!(out, "{byte:02x}");
+        }
+        let mut out = out.into_bytes();
+        out.push(b'"');
+        if let Omitted::Encoding(why) = why {
+            member(&mut out, "why", why);
+        }
+        if let Some(items) = object.items {
+            out.extend_from_slice(format!(",\"items\":{items}").as_bytes());
+        }
+        member(&mut out, "contentType", &self.redactor.text(&cut(content_type, 256)).text);
+        let head = head(object);
+        if let Ok(head) = self.redactor.body(&self.about, &head)
+            && let Some(members) = head.text.strip_prefix('{').filter(|members| members.len() > 1)
+        {
+            out.push(b',');
+            out.extend_from_slice(members.as_bytes());
+        } else {
+            out.push(b'}');
+        }
+        out
+    }
 }
 
-/// Whether bodies of this resource are never recorded. The group does not matter: what is called so elsewhere is no better.
-pub(super) fn is_secret(info: &RequestInfo) -> bool {
-    matches!(
-        (info.resource(), info.subresource()),
-        ("secrets", _) | ("serviceaccounts", "token") | ("tokenreviews", _)
-    )
+/// What an object says of itself, without the rest of it.
+fn head(object: &Object) -> String {
+    let meta = &object.meta;
+    let mut out = Vec::new();
+    member(&mut out, "apiVersion", &object.api_version);
+    member(&mut out, "kind", &object.kind);
+    let start = out.len();
+    out.extend_from_slice(b",\"metadata\":");
+    let names = out.len();
+    member(&mut out, "name", &meta.name);
+    member(&mut out, "namespace", &meta.namespace);
+    member(&mut out, "uid", &meta.uid);
+    member(&mut out, "resourceVersion", &meta.resource_version);
+    match out.get_mut(names) {
+        Some(comma) => {
+            *comma = b'{';
+            out.push(b'}');
+        }
+        None => out.truncate(start),
+    }
+    match out.first_mut() {
+        Some(comma) => *comma = b'{',
+        None => out.push(b'{'),
+    }
+    out.push(b'}');
+    String::from_utf8(out).unwrap_or_else(|_| "{}".to_owned())
+}
+
+/// Appends `,"key":"value"` unless it is empty.
+fn member(out: &mut Vec<u8>, key: &str, value: &str) {
+    /// Bytes of a name; Kubernetes' own are not longer than 253.
+    const LONGEST: usize = 1024;
+    if !value.is_empty() {
+        out.extend_from_slice(format!(",\"{key}\":").as_bytes());
+        push_json_str(out, &cut(value, LONGEST));
+    }
 }
 
 /// The documents that kube-apiserver records as objects though they are no resources.
@@ -128,286 +227,92 @@ pub(super) fn is_discovery(path: &str) -> bool {
     path == "/api" || path == "/apis" || path.starts_with("/api/") || path.starts_with("/apis/")
 }
 
-/// The gunzipped body, or None if it is no gzip or longer than `most` bytes.
-pub(super) fn gunzip(bytes: &[u8], most: usize) -> Result<Vec<u8>, Omitted> {
-    let mut out = Vec::new();
-    let limit = most as u64 + 1;
-    let read = flate2::read::MultiGzDecoder::new(bytes).take(limit).read_to_end(&mut out);
-    match read {
-        Ok(_) if out.len() > most => Err(Omitted::Size),
-        Ok(_) => Ok(out),
-        Err(_) => Err(Omitted::Encoding),
+/// Does `work` of that `weight` (bytes of JSON). Where it is long, the other requests of this thread are handed to another one
+/// meanwhile, and no more of it is done at a time than there are processors.
+pub(super) fn aside<T>(weight: usize, work: impl FnOnce() -> T) -> T {
+    let shared =
+        || Handle::try_current().is_ok_and(|handle| handle.runtime_flavor() == RuntimeFlavor::MultiThread);
+    if weight <= LONG || std::thread::panicking() || !shared() {
+        return work();
+    }
+    tokio::task::block_in_place(|| {
+        let _turn = Turn::take();
+        work()
+    })
+}
+
+/// Leave to do long work.
+struct Turn;
+
+static TAKEN: Mutex<usize> = Mutex::new(0);
+static GIVEN_BACK: Condvar = Condvar::new();
+
+impl Turn {
+    fn take() -> Self {
+        let most = std::thread::available_parallelism().map_or(1, usize::from);
+        let taken = TAKEN.lock().unwrap_or_else(PoisonError::into_inner);
+        let taken = GIVEN_BACK.wait_while(taken, |taken| *taken >= most);
+        *taken.unwrap_or_else(PoisonError::into_inner) += 1;
+        Self
     }
 }
 
-/// What a value is to us, told by its place.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Role {
-    /// A whole object: the body, a list's item, a Table row's `object`.
-    Object,
-    Metadata,
-    Items,
-    Rows,
-    Row,
-    Other,
+impl Drop for Turn {
+    fn drop(&mut self) {
+        let mut taken = TAKEN.lock().unwrap_or_else(PoisonError::into_inner);
+        *taken = taken.saturating_sub(1);
+        GIVEN_BACK.notify_one();
+    }
 }
 
-impl Role {
-    fn member(self, key: &str) -> Self {
-        match (self, key) {
-            (Self::Object, "metadata") => Self::Metadata,
-            (Self::Object, "items") => Self::Items,
-            (Self::Object, "rows") => Self::Rows,
-            (Self::Row, "object") => Self::Object,
-            _ => Self::Other,
-        }
+// === impl Omitted ===
+
+impl Omitted {
+    fn encoding(why: &'static str) -> Self {
+        Self::Encoding(Cow::Borrowed(why))
     }
 
-    fn element(self) -> Self {
+    fn as_str(&self) -> &'static str {
         match self {
-            Self::Items => Self::Object,
-            Self::Rows => Self::Row,
-            _ => Self::Other,
+            Self::Encoding(_) => "encoding",
+            Self::Size => "size",
+            Self::Depth => "depth",
+            Self::Values => "values",
+            Self::Room => "room",
         }
     }
 }
 
-/// One pass over a text that is known to be JSON.
-struct Scan<'a> {
-    text: &'a str,
-    at: usize,
-    found: Object,
-    drop_managed_fields: bool,
-    /// Inside so many values that are left out.
-    mute: usize,
-}
-
-impl<'a> Scan<'a> {
-    fn value(&mut self, role: Role, depth: usize) -> Result<(), Omitted> {
-        if depth > DEEPEST {
-            return Err(Omitted::Depth);
-        }
-        match self.peek() {
-            b'{' => self.object(role, depth),
-            b'[' => self.array(role, depth),
-            b'"' => {
-                let token = self.string();
-                self.emit_string(token);
-                Ok(())
-            }
-            _ => {
-                let token = self.bare();
-                // Beyond what a double holds, readers disagree or give up.
-                if token.len() > 300 || !token.starts_with(['t', 'f']) && token.contains(['e', 'E']) {
-                    token.parse().ok().filter(|n: &f64| n.is_finite()).ok_or(Omitted::Encoding)?;
-                }
-                self.emit(token);
-                Ok(())
-            }
-        }
-    }
-
-    fn object(&mut self, role: Role, depth: usize) -> Result<(), Omitted> {
-        let mut first = true;
-        let (mut is_secret, mut has_data) = (false, false);
-        self.take();
-        self.emit("{");
-        while self.more(b'}')? {
-            let token = self.string();
-            let key = unescape(token);
-            self.colon();
-            let leave_out = self.drop_managed_fields && role == Role::Metadata && key == "managedFields";
-            if leave_out {
-                self.mute += 1;
-            } else {
-                if !std::mem::take(&mut first) {
-                    self.emit(",");
-                }
-                self.emit_string(token);
-                self.emit(":");
-            }
-            if self.peek() == b'"' {
-                let value = self.string();
-                self.emit_string(value);
-                self.note(role, depth, &key, value, &mut is_secret);
-            } else {
-                self.value(role.member(&key), depth + 1)?;
-            }
-            has_data |= key == "data" || key == "stringData";
-            if leave_out {
-                self.mute -= 1;
-            }
-            self.comma();
-        }
-        self.take();
-        self.emit("}");
-        self.found.secret |= is_secret && has_data;
-        Ok(())
-    }
-
-    fn array(&mut self, role: Role, depth: usize) -> Result<(), Omitted> {
-        let mut first = true;
-        self.take();
-        self.emit("[");
-        while self.more(b']')? {
-            if !std::mem::take(&mut first) {
-                self.emit(",");
-            }
-            self.value(role.element(), depth + 1)?;
-            self.comma();
-        }
-        self.take();
-        self.emit("]");
-        Ok(())
-    }
-
-    /// Looks at a member whose value is a string.
-    fn note(&mut self, role: Role, depth: usize, key: &str, value: &str, is_secret: &mut bool) {
-        match (role, key) {
-            (_, "kind") => {
-                let kind = unescape(value);
-                *is_secret |= kind == "Secret";
-                if role == Role::Object {
-                    self.found.secret |=
-                        matches!(&*kind, "Secret" | "SecretList" | "TokenRequest" | "TokenReview");
-                }
-                if depth == 0 {
-                    self.found.kind = kind.into_owned();
-                }
-            }
-            (Role::Metadata, _) if depth == 1 => {
-                let meta = &mut self.found.meta;
-                let field = match key {
-                    "namespace" => &mut meta.namespace,
-                    "name" => &mut meta.name,
-                    "uid" => &mut meta.uid,
-                    "resourceVersion" => &mut meta.resource_version,
-                    _ => return,
-                };
-                *field = unescape(value).into_owned();
-            }
-            _ => {}
-        }
-    }
-
-    // --- tokens; the text is known to be well formed, so that each is where it is looked for ---
-
-    fn peek(&mut self) -> u8 {
-        let bytes = self.text.as_bytes();
-        while let Some(b' ' | b'\t' | b'\r' | b'\n') = bytes.get(self.at) {
-            self.at += 1;
-        }
-        bytes.get(self.at).copied().unwrap_or_default()
-    }
-
-    /// Whether something stands before `end`. That nothing at all is left cannot be, and would be no JSON.
-    fn more(&mut self, end: u8) -> Result<bool, Omitted> {
-        match self.peek() {
-            0 => Err(Omitted::Encoding),
-            next => Ok(next != end),
-        }
-    }
-
-    fn take(&mut self) {
-        self.at += 1;
-    }
-
-    fn colon(&mut self) {
-        self.peek();
-        self.take();
-    }
-
-    fn comma(&mut self) {
-        if self.peek() == b',' {
-            self.take();
-        }
-    }
-
-    /// The next string, quotes included.
-    fn string(&mut self) -> &'a str {
-        self.peek();
-        let bytes = self.text.as_bytes();
-        let start = self.at;
-        self.at += 1;
-        while let Some(found) =
-            bytes.get(self.at..).and_then(|b| b.iter().position(|b| matches!(b, b'"' | b'\\')))
-        {
-            self.at += found;
-            if bytes.get(self.at) == Some(&b'"') {
-                break;
-            }
-            self.at += 2;
-        }
-        self.at += 1;
-        self.text.get(start..self.at).unwrap_or_default()
-    }
-
-    /// The next number or literal.
-    fn bare(&mut self) -> &'a str {
-        let start = self.at;
-        let rest = self.text.as_bytes().get(start..).unwrap_or_default();
-        self.at += rest.iter().position(|b| b",}] \t\r\n".contains(b)).unwrap_or(rest.len());
-        self.text.get(start..self.at).unwrap_or_default()
-    }
-
-    fn emit(&mut self, text: &str) {
-        if self.mute == 0 {
-            self.found.json.extend_from_slice(text.as_bytes());
-        }
-    }
-
-    /// Half of a surrogate pair is valid to JSON's grammar but not to most of its readers.
-    fn emit_string(&mut self, token: &str) {
-        match lone_surrogates(token) {
-            None => self.emit(token),
-            Some(token) => self.emit(&token),
+impl From<protobuf::json::Undecodable> for Omitted {
+    fn from(why: protobuf::json::Undecodable) -> Self {
+        use protobuf::{Error, json::Undecodable};
+        match why {
+            Undecodable::TooLong(_) | Undecodable::Wire(Error::TooLarge(_)) => Self::Size,
+            Undecodable::Wire(Error::TooDeep) => Self::Depth,
+            why => Self::Encoding(why.to_string().into()),
         }
     }
 }
 
-/// A string's value; None of those that matter here has escapes, but a caller may write them all the same.
-fn unescape(token: &str) -> Cow<'_, str> {
-    let inner = token.get(1..token.len().saturating_sub(1)).unwrap_or_default();
-    if !inner.contains('\\') {
-        return Cow::Borrowed(inner);
+impl From<cbor::Error> for Omitted {
+    fn from(why: cbor::Error) -> Self {
+        match why {
+            cbor::Error::TooLarge(_) => Self::Size,
+            cbor::Error::TooDeep => Self::Depth,
+            why => Self::Encoding(why.to_string().into()),
+        }
     }
-    serde_json::from_str(token).map_or_else(|_| Cow::Owned(String::new()), Cow::Owned)
 }
 
-/// `token` with U+FFFD for each escaped half of a surrogate pair; None when there is none.
-fn lone_surrogates(token: &str) -> Option<String> {
-    if !token.contains("\\u") {
-        return None;
+impl From<Unreadable> for Omitted {
+    fn from(why: Unreadable) -> Self {
+        match why {
+            Unreadable::NotJson => Self::encoding("it is not JSON"),
+            Unreadable::Depth => Self::Depth,
+            Unreadable::Nodes => Self::Values,
+            Unreadable::Size => Self::Size,
+        }
     }
-    let mut out = String::with_capacity(token.len());
-    let mut rest = token;
-    let mut found = false;
-    let unit =
-        |text: &str| -> Option<u16> { u16::from_str_radix(text.strip_prefix("\\u")?.get(..4)?, 16).ok() };
-    while let Some(at) = rest.find('\\') {
-        out.push_str(&rest[..at]);
-        rest = &rest[at..];
-        let length = match unit(rest) {
-            None => 2,
-            Some(0xd800..=0xdbff)
-                if rest.get(6..).and_then(unit).is_some_and(|u| (0xdc00..=0xdfff).contains(&u)) =>
-            {
-                12
-            }
-            Some(0xd800..=0xdfff) => {
-                found = true;
-                out.push_str("\\ufffd");
-                rest = &rest[6..];
-                continue;
-            }
-            Some(_) => 6,
-        };
-        let (escape, after) = rest.split_at_checked(length).unwrap_or((rest, ""));
-        out.push_str(escape);
-        rest = after;
-    }
-    out.push_str(rest);
-    found.then_some(out)
 }
 
 #[cfg(test)]

@@ -139,6 +139,13 @@ impl Redactor {
         self.told(&walk, target, new)
     }
 
+    /// The target of a request that could not be parsed, so that any rule may be about it.
+    pub fn unparsed_target<'r, 't>(&'r self, target: &'t str) -> Redacted<'r, 't> {
+        let walk = Walk::of_all_rules(self);
+        let new = uri::redacted(&walk, target);
+        self.told(&walk, target, new)
+    }
+
     /// Any other text: an annotation's value, a user agent. May be JSON.
     pub fn text<'r, 't>(&'r self, text: &'t str) -> Redacted<'r, 't> {
         let walk = Walk::new(self, About::default(), MOST_NODES);

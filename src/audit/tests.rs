@@ -16,6 +16,7 @@ use std::{
 
 mod bodies;
 mod failures;
+mod redaction;
 mod stages;
 
 /// A folder of this test's own, removed with it.

@@ -1,5 +1,6 @@
 //! One request's way through the record.
 
+mod bodies;
 mod insist;
 mod session;
 mod stranger;
@@ -7,14 +8,14 @@ mod write;
 
 use super::{
     Audit, Kept, Mode, OnFailure, Unkept,
-    capture::{Capture, Need, Told},
-    event::{Addresses, Annotations, Head, Level, MicroTime, ObjectMeta, Stage},
+    capture::{Capture, Told},
+    event::{Addresses, Annotations, Head, Level, MicroTime, Stage},
     id,
     journal::{
         Mark, Settled,
         line::{Line, Part},
     },
-    object::{self, Omitted},
+    object,
     policy::{Question, Verdict},
     tree::leaf::AuditId,
 };
@@ -22,9 +23,7 @@ use crate::{
     authn::Authenticated,
     identity::User,
     request::{Asked, Effect, RequestInfo, Verb},
-    status::Status,
 };
-use aws_lc_rs::hmac;
 use bytes::Bytes;
 use http::{HeaderMap, HeaderValue, Method, Uri, header};
 use std::{borrow::Cow, fmt, net::SocketAddr, sync::Arc, time::SystemTime};
@@ -54,14 +53,17 @@ struct Inner {
     /// Whether it is recorded beyond what the policy says.
     insisted: bool,
     head: Head,
-    /// Kept for changes only, whose bodies may tell more of the object.
+    /// What is asked for.
     info: Option<RequestInfo>,
+    /// The name of what is created is not known yet.
+    unnamed: bool,
+    /// The redaction's rules that took something out, sorted.
+    redacted: Vec<String>,
     verb: Verb,
     effect: Effect,
     is_resource: bool,
     is_discovery: bool,
     long_running: bool,
-    secret: bool,
     impersonated: Option<Arc<User>>,
     /// The last event's place is held in the journal; so many bytes.
     place: Option<usize>,
@@ -113,7 +115,8 @@ impl Audit {
         let mut annotations = Annotations::default();
         if let Some(claimed) = head.headers.get("audit-id").filter(|v| !v.is_empty()) {
             let claimed = &claimed.as_bytes()[..claimed.len().min(LONGEST_CLIENT_ID)];
-            annotations.add("gatelog.dev/client-audit-id", String::from_utf8_lossy(claimed).into_owned());
+            let claimed = String::from_utf8_lossy(claimed);
+            annotations.add("gatelog.dev/client-audit-id", self.redactor.text(&claimed).text.into_owned());
         }
         let id = id::new();
         Trail(Box::new(Inner {
@@ -136,12 +139,13 @@ impl Audit {
             insisted: false,
             head: Head::default(),
             info: None,
+            unnamed: false,
+            redacted: Vec::new(),
             verb: Verb::Get,
             effect: Effect::Read,
             is_resource: false,
             is_discovery: false,
             long_running: false,
-            secret: false,
             impersonated: None,
             place: None,
             mark: None,
@@ -205,9 +209,6 @@ impl Trail {
             return Ok(());
         }
         this.describe(user, info, asked.target.raw());
-        if matches!(this.verb, Verb::Create | Verb::Update) {
-            this.info = Some(info.clone());
-        }
         this.first()
     }
 
@@ -223,27 +224,9 @@ impl Trail {
         annotations.add("authorization.k8s.io/reason", reason);
     }
 
-    /// First value wins.
-    pub fn annotate(&mut self, key: &'static str, value: String) {
-        self.0.annotations.add(key, value);
-    }
-
     /// `gatelog.dev/authn-attempted`: which credentials came with a request that is about to be refused with 401.
     pub fn attempted(&mut self, methods: &str) {
         self.annotate("gatelog.dev/authn-attempted", methods.to_owned());
-    }
-
-    /// Whether the record needs the whole request body: at Metadata for the name of what is created, else for
-    /// `requestObject`.
-    pub fn wants_request(&self) -> bool {
-        let this = &*self.0;
-        let least = match this.verb {
-            Verb::Create | Verb::Update => Level::Metadata,
-            Verb::Patch | Verb::Delete | Verb::DeleteCollection => Level::Request,
-            _ => return false,
-        };
-        let wanted = this.is_resource && !this.long_running && this.verdict.level >= least;
-        this.phase == Phase::Begun && wanted && !this.insisted
     }
 
     /// Whether the record needs the answer's body. To be asked after [`Self::started`].
@@ -256,53 +239,6 @@ impl Trail {
         let this = &*self.0;
         let recorded = this.phase == Phase::Begun && this.verdict.level > Level::None;
         recorded && this.verb == Verb::Watch && this.audit.watch_events
-    }
-
-    /// The whole request body, when it was read whole.
-    pub fn request(&mut self, headers: &HeaderMap, body: &Bytes) {
-        if !self.wants_request() || body.is_empty() {
-            return;
-        }
-        let this = &mut *self.0;
-        let most = this.audit.max_request_object;
-        let read = if body.len() > most {
-            Err(Omitted::Size)
-        } else {
-            // A patch is recorded untouched.
-            object::read_body(
-                headers,
-                body,
-                most,
-                this.verdict.omit_managed_fields && this.verb != Verb::Patch,
-            )
-        };
-        if let (Some(info), Ok(object)) = (&this.info, &read) {
-            this.head.set_object(info, &object.meta);
-        }
-        if this.verdict.level < Level::Request {
-            return;
-        }
-        let content_type =
-            headers.get(header::CONTENT_TYPE).and_then(|v| v.to_str().ok()).unwrap_or_default();
-        let stand_in =
-            |why| object::omitted(why, body.len() as u64, &hmac::sign(&this.audit.key, body), content_type);
-        let mut object = match read {
-            Ok(object) if this.secret || object.secret => stand_in(Omitted::Secret),
-            Ok(object) => object.json,
-            Err(_) if this.secret => stand_in(Omitted::Secret),
-            Err(why) => stand_in(why),
-        };
-        if !this.audit.journal.hold(object.len()) {
-            object = stand_in(Omitted::Room);
-            if this.audit.on_failure == OnFailure::Refuse {
-                this.unkept = Some(Unkept("its queue is full".into()));
-            }
-        } else if let Some(place) = &mut this.place {
-            *place += object.len();
-        } else {
-            this.place = Some(object.len());
-        }
-        this.request = Some(object);
     }
 
     /// The request may be forwarded: where the mode demands it, its first event is on its way to the disk from now on, while the body
@@ -361,41 +297,6 @@ impl Trail {
         }
     }
 
-    /// A piece of the response body; only called when `wants_response`.
-    pub fn tee(&mut self, chunk: &Bytes) {
-        let this = &mut *self.0;
-        let Some(capture) = &mut this.capture else { return };
-        let held = capture.push(chunk, &this.audit.key, |bytes| this.audit.journal.hold(bytes));
-        if held > 0 {
-            *this.place.get_or_insert(0) += held;
-        }
-    }
-
-    /// The gate itself answers with this Status. Before `begin` (400, 401): one ResponseStarted event, user `{}`.
-    pub fn refused(&mut self, status: &Status) {
-        let this = &mut *self.0;
-        match this.phase {
-            Phase::Opened => {
-                this.told.status = Some(response_status(status));
-                this.stranger(Stage::ResponseStarted);
-            }
-            Phase::Begun if this.code.is_none() => {
-                this.code = Some(status.code);
-                if this.verdict.level == Level::None {
-                    return;
-                }
-                this.told.status = Some(response_status(status));
-                if this.verdict.level == Level::RequestResponse {
-                    this.told.object = Some(status.json().trim_ascii_end().to_vec());
-                }
-                this.response_started();
-            }
-            // The answer had begun: its code stands.
-            Phase::Begun => this.annotations.add("gatelog.dev/end", status.message.clone()),
-            Phase::Done => {}
-        }
-    }
-
     /// The stream or answer ended; drop without it means "closed early" (or a panic). The caller's last piece, or the end of his
     /// answer, is to be held back for what is returned.
     pub fn complete(&mut self, end: End) -> Settled {
@@ -450,13 +351,10 @@ impl Inner {
         self.is_resource = info.is_resource();
         self.is_discovery = !self.is_resource && object::is_discovery(info.path());
         self.long_running = info.is_long_running();
-        self.secret = object::is_secret(info);
+        self.info = Some(info.clone());
         self.annotations.add("gatelog.dev/authn-method", self.authenticator);
         self.annotations.add("gatelog.dev/effect", self.effect.as_str());
-        session::note(&mut self.annotations, info.stream_kind(), uri);
-        let verb = info.attributes().verb;
-        self.head = Head::new(uri, verb, user.json(), Some(&self.addresses), self.agent.as_ref());
-        self.head.set_object(info, &ObjectMeta::default());
+        self.render(uri, info.attributes().verb, user.json(), Some(info));
     }
 
     /// The first event, if the policy wants it, and the last one's place.
@@ -511,8 +409,8 @@ impl Inner {
         if self.verdict.level == Level::None {
             return Settled::Ready;
         }
-        if let (Some(capture), Some(code)) = (self.capture.take(), self.code) {
-            self.told = capture.finish(code, self.verdict.omit_managed_fields, &self.audit.key);
+        if let (Some(mut capture), Some(code)) = (self.capture.take(), self.code) {
+            self.tell(&mut capture, code);
         }
         if stage == Stage::Panic {
             self.told.status = Some(PANIC.to_vec());
@@ -550,19 +448,6 @@ impl Inner {
         }
     }
 
-    /// What an answer with this code can tell.
-    fn need(&self, code: u16) -> Option<Need> {
-        if self.insisted {
-            return None;
-        }
-        let object = self.verdict.level == Level::RequestResponse
-            && !self.long_running
-            && (self.is_resource || self.is_discovery);
-        let status = code >= 400 || matches!(self.verb, Verb::Delete | Verb::DeleteCollection);
-        let most = self.audit.max_response_object;
-        (object || status).then_some(Need { status, object, secret: self.secret, most })
-    }
-
     fn count_level(&self) {
         let level = self.verdict.level;
         if let Some(counter) = self.audit.metrics.levels.get(level as usize) {
@@ -576,10 +461,3 @@ const PANIC: &[u8] = br#"{"metadata":{},"status":"Failure","message":"APIServer 
 /// `responseStatus` when nothing was answered, as kube-apiserver fakes it.
 const CLOSED_EARLY: &[u8] =
     br#"{"metadata":{},"status":"Success","message":"Connection closed early","code":200}"#;
-
-/// `responseStatus` of the gate's own Status.
-fn response_status(status: &Status) -> Vec<u8> {
-    let mut out = Vec::with_capacity(256);
-    status.push_audit_json(&mut out);
-    out
-}

@@ -31,13 +31,16 @@ pub struct Limits {
     pub nodes: usize,
     /// Documents in the stream.
     pub documents: usize,
+    /// Scalars, sequences and mappings that aliases stand for, each as long as the text at most.
+    pub aliased: usize,
 }
 
 impl Limits {
     /// For files that people write by hand: 4 MiB, 50,000 nodes, 1,024 documents.
-    pub const HAND_WRITTEN: Self = Self { bytes: 4 << 20, nodes: 50_000, documents: 1024 };
+    pub const HAND_WRITTEN: Self = Self { bytes: 4 << 20, nodes: 50_000, documents: 1024, aliased: 50_000 };
     /// For files that programs write, such as a dump of a cluster's roles: 256 MiB, 10,000,000 nodes, 500,000 documents.
-    pub const DUMP: Self = Self { bytes: 256 << 20, nodes: 10_000_000, documents: 500_000 };
+    pub const DUMP: Self =
+        Self { bytes: 256 << 20, nodes: 10_000_000, documents: 500_000, aliased: 1_000_000 };
 }
 
 /// Text that is not YAML, or more of it than allowed.
@@ -109,7 +112,7 @@ fn options(limits: Limits) -> Options {
         with_snippet: false,
     };
     // The budget counts what stands in the text; this counts what its aliases expand to.
-    options.alias_limits.max_total_replayed_events = limits.nodes.min(1_000_000);
+    options.alias_limits.max_total_replayed_events = limits.aliased;
     options
 }
 
@@ -200,11 +203,14 @@ mod tests {
             s + &format!("a{i}: &a{i} [{}]\n", vec![format!("*a{}", i - 1); 9].join(", "))
         });
         assert!(documents(&bomb).is_err());
-        let limits = Limits { bytes: 100, nodes: 10, documents: 2 };
+        let limits = Limits { bytes: 100, nodes: 10, documents: 2, aliased: 10 };
         assert!(documents_within(&" ".repeat(101), limits).is_err());
         assert!(documents_within("[1, 2, 3, 4, 5, 6, 7, 8, 9]", limits).is_ok());
         assert!(documents_within("[1, 2, 3, 4, 5, 6, 7, 8, 9, 10]", limits).is_err());
         assert!(documents_within("1\n---\n2\n---\n3", limits).is_err());
+        let many = format!("a: &a {}\nb: [*a, *a, *a]", "x".repeat(20));
+        assert!(documents_within(&many, Limits { aliased: 3, ..limits }).is_ok());
+        assert!(documents_within(&many, Limits { aliased: 2, ..limits }).is_err());
         assert!(documents(&format!("{}1{}", "[".repeat(100_000), "]".repeat(100_000))).is_err());
         assert!(documents(&"- ".repeat(50_000)).is_err());
         assert_eq!(documents(&format!("{}a: 1", "# comment\n".repeat(10_000))).unwrap()[0].line, 10_001);

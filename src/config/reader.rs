@@ -165,6 +165,18 @@ impl<'a> Section<'a> {
         self.each(key, |text| Ok(text.to_owned()))
     }
 
+    /// A list of strings, of which one may be empty: the core API group; None when there is no list.
+    pub(super) fn texts_or_empty(&self, key: &'static str) -> Option<Vec<String>> {
+        let made = |(i, item): (usize, &Value)| {
+            let text = item.as_str();
+            if text.is_none() {
+                self.wrong(&format!("{key}[{i}]"), "expected text");
+            }
+            text.map(str::to_owned)
+        };
+        Some(self.items(key)?.iter().enumerate().filter_map(made).collect())
+    }
+
     /// A list of what `read` makes of strings that are not empty; None when there is no list.
     pub(super) fn each<T>(
         &self,

@@ -61,6 +61,9 @@ pub(super) fn recording(
     for fault in config.iter().flat_map(audit::Config::faults) {
         match fault {
             audit::Error::Config(key, why) => section.wrong(key, why),
+            // That the name is missing was said.
+            audit::Error::Redaction(fault) if fault.key == "name" && fault.rule.starts_with('#') => {}
+            audit::Error::Redaction(fault) => section.wrong(&fault.path(), &fault.fault),
             other => section.wrong("", other),
         }
     }
@@ -102,7 +105,7 @@ fn redaction(section: &Section<'_>) -> Redaction {
         let list = |key| rule.texts(key).unwrap_or_default();
         let read = Rule {
             name: rule.required("name", rule.text("name")).unwrap_or_default(),
-            groups: list("groups"),
+            groups: rule.texts_or_empty("groups").unwrap_or_default(),
             resources: list("resources"),
             namespaces: list("namespaces"),
             names: list("names"),

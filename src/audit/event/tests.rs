@@ -106,9 +106,9 @@ fn the_nearest_address_is_the_one_the_proxy_saw() {
 }
 
 fn line(uri: &str, agent: &[u8], told: &ObjectMeta, annotations: &Annotations) -> Vec<u8> {
-    let agent = HeaderValue::from_bytes(agent).ok();
+    let agent = String::from_utf8_lossy(agent);
     let ips = Addresses::peer("192.0.2.1".parse().unwrap());
-    let mut head = Head::new(uri, "get", r#"{"username":"a"}"#, Some(&ips), agent.as_ref());
+    let mut head = Head::new(uri, "get", r#"{"username":"a"}"#, Some(&ips), Some(&agent));
     let target = Target::parse("/apis/apps/v1/namespaces/x/deployments").unwrap();
     head.set_object(&RequestInfo::parse(&Method::POST, &target).unwrap(), told);
     let event = Event {
@@ -160,22 +160,6 @@ fn long_texts_are_cut_and_marked() {
 }
 
 #[test]
-fn a_token_in_a_query_is_masked() {
-    let rows = [
-        ("/api?access_token=abc", "/api?access_token=MASKED"),
-        (
-            "/api?a=1&access_token=abc&b=2&access_token=",
-            "/api?a=1&access_token=MASKED&b=2&access_token=MASKED",
-        ),
-        ("/api?xaccess_token=abc", "/api?xaccess_token=abc"),
-        ("/access_token=x", "/access_token=x"),
-    ];
-    for (uri, want) in rows {
-        assert_eq!(masked(uri), want);
-    }
-}
-
-#[test]
 fn annotations_keep_the_first_value_and_are_sorted() {
     let mut annotations = Annotations::default();
     for (key, value) in [("b", "1"), ("a", "2"), ("b", "3"), ("c", "4")] {
@@ -189,6 +173,9 @@ fn annotations_keep_the_first_value_and_are_sorted() {
         "{text}"
     );
     assert_eq!((annotations.get("b"), annotations.get("x")), (Some("1"), None));
+    annotations.set("b", "5".into());
+    annotations.set("x", "6".into());
+    assert_eq!((annotations.get("b"), annotations.get("x")), (Some("5"), Some("6")));
 }
 
 #[test]
@@ -219,7 +206,7 @@ proptest! {
         let mut annotations = Annotations::default();
         annotations.add("note", note.clone());
         let event = read(&line(&uri, &agent, &told, &annotations));
-        prop_assert_eq!(event["requestURI"].as_str().unwrap(), masked(&uri));
+        prop_assert_eq!(event["requestURI"].as_str().unwrap(), uri);
         prop_assert_eq!(event["annotations"]["note"].as_str().unwrap(), note);
         prop_assert_eq!(event["objectRef"]["name"].as_str().unwrap_or_default(), name);
     }

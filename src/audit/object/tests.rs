@@ -2,8 +2,10 @@ use super::*;
 use proptest::prelude::*;
 use serde_json::{Value, json};
 
+const ENCODING: fn(&Omitted) -> bool = |why| matches!(why, Omitted::Encoding(_));
+
 fn text(body: &str) -> String {
-    String::from_utf8(read(body.as_bytes(), true).unwrap().json).unwrap()
+    scan::read(body, Keep::NoManagedFields).unwrap().json
 }
 
 #[test]
@@ -45,13 +47,14 @@ fn what_is_no_json_is_not_read() {
         "NaN",
         "[1e999]",
     ] {
-        assert_eq!(read(body.as_bytes(), false), Err(Omitted::Encoding), "{body:?}");
+        assert!(scan::read(body, Keep::Whole).is_err_and(|why| ENCODING(&why)), "{body:?}");
     }
-    assert_eq!(read(b"\"\xff\"", false), Err(Omitted::Encoding));
+    let odd = Wire::new(b"\"\xff\"", "", false).json(100);
+    assert!(odd.is_err_and(|why| ENCODING(&why)));
     let nested = |n| "[".repeat(n) + &"]".repeat(n);
-    assert!(read(nested(DEEPEST + 1).as_bytes(), false).is_ok());
-    assert_eq!(read(nested(DEEPEST + 2).as_bytes(), false), Err(Omitted::Depth));
-    assert_eq!(read(nested(200_000).as_bytes(), false), Err(Omitted::Depth));
+    assert!(scan::read(&nested(DEEPEST + 1), Keep::Whole).is_ok());
+    assert_eq!(scan::read(&nested(DEEPEST + 2), Keep::Whole), Err(Omitted::Depth));
+    assert_eq!(scan::read(&nested(200_000), Keep::Whole), Err(Omitted::Depth));
 }
 
 #[test]
@@ -75,16 +78,20 @@ fn managed_fields_go_where_they_are_kubernetes_own() {
     ];
     for (body, want) in rows {
         assert_eq!(text(body), want);
-        assert_eq!(String::from_utf8(read(body.as_bytes(), false).unwrap().json).unwrap(), body);
+        assert_eq!(scan::read(body, Keep::Whole).unwrap().json, body);
+        assert_eq!(scan::read(body, Keep::Nothing).unwrap().json, "");
     }
 }
 
 #[test]
 fn a_body_tells_its_kind_and_name() {
-    let body = r#"{"kind":"Pod","metadata":{"name":"w\u0065b","namespace":"x","uid":"u","resourceVersion":"7",
+    let body = r#"{"kind":"Pod","apiVersion":"v1","metadata":{"name":"w\u0065b","generateName":"w","namespace":"x","uid":"u","resourceVersion":"7",
         "ownerReferences":[{"name":"other"}]},"spec":{"metadata":{"name":"inner"}}}"#;
-    let object = read(body.as_bytes(), false).unwrap();
-    assert_eq!(object.kind, "Pod");
+    let object = scan::read(body, Keep::Nothing).unwrap();
+    assert_eq!(
+        (&*object.kind, &*object.api_version, object.generated, object.items),
+        ("Pod", "v1", true, None)
+    );
     let want = ObjectMeta {
         namespace: "x".into(),
         name: "web".into(),
@@ -92,37 +99,12 @@ fn a_body_tells_its_kind_and_name() {
         resource_version: "7".into(),
     };
     assert_eq!(object.meta, want);
-    assert!(!object.secret);
-    assert_eq!(read(br#"{"metadata":{"name":7}}"#, false).unwrap().meta, ObjectMeta::default());
-}
-
-#[test]
-fn secrets_are_found_wherever_they_are() {
-    let secret = [
-        r#"{"kind":"Secret"}"#,
-        r#"{"data":{},"kind":"Secret"}"#,
-        r#"{"k\u0069nd":"S\u0065cret","stringData":{}}"#,
-        r#"{"kind":"Pod","kind":"Secret"}"#,
-        r#"{"kind":"SecretList","items":[]}"#,
-        r#"{"kind":"List","items":[{"kind":"ConfigMap"},{"kind":"Secret","data":{"a":"b"}}]}"#,
-        r#"{"kind":"List","items":[{"kind":"List","items":[{"kind":"Secret"}]}]}"#,
-        r#"{"kind":"Table","rows":[{"object":{"kind":"Secret","metadata":{}}}]}"#,
-        r#"{"kind":"ManifestWork","spec":{"manifests":[{"stringData":{"a":"b"},"kind":"Secret"}]}}"#,
-        r#"{"kind":"TokenRequest","status":{"token":"x"}}"#,
-        r#"{"kind":"TokenReview","spec":{"token":"x"}}"#,
-    ];
-    for body in secret {
-        assert!(read(body.as_bytes(), true).unwrap().secret, "{body}");
-    }
-    let plain = [
-        r#"{"kind":"ConfigMap","data":{"kind":"Secret"}}"#,
-        r#"{"kind":"Issuer","spec":{"ref":{"kind":"Secret","name":"x"}}}"#,
-        r#"{"kind":"Table","rows":[{"cells":["Secret"]}]}"#,
-        r#"{"spec":{"kind":"TokenRequest"}}"#,
-    ];
-    for body in plain {
-        assert!(!read(body.as_bytes(), true).unwrap().secret, "{body}");
-    }
+    let list = r#"{"kind":"PodList","metadata":{"resourceVersion":"9"},"items":[{"metadata":{"name":"a"}},{},{"items":[1,2]}]}"#;
+    let list = scan::read(list, Keep::Nothing).unwrap();
+    assert_eq!((list.items, &*list.meta.resource_version, &*list.meta.name), (Some(3), "9", ""));
+    let odd = r#"{"metadata":{"name":7,"generateName":""},"items":[]}"#;
+    let odd = scan::read(odd, Keep::Nothing).unwrap();
+    assert_eq!((odd.meta, odd.generated, odd.items), (ObjectMeta::default(), false, None));
 }
 
 #[test]
@@ -133,13 +115,77 @@ fn gzip_is_bounded() {
         gzip.write_all(bytes).unwrap();
         gzip.finish().unwrap()
     };
-    assert_eq!(gunzip(&pack(b"{}"), 2).unwrap(), b"{}");
-    assert_eq!(gunzip(&pack(b"{ }"), 2), Err(Omitted::Size));
-    assert_eq!(gunzip(&pack(&vec![0; 50 << 20]), 1 << 20), Err(Omitted::Size));
-    assert_eq!(gunzip(b"{}", 2), Err(Omitted::Encoding));
-    assert_eq!(gunzip(&pack(b"{}")[..12], 2), Err(Omitted::Encoding));
+    assert_eq!(wire::gunzip(&pack(b"{}"), 2).unwrap(), b"{}");
+    assert_eq!(wire::gunzip(&pack(b"{ }"), 2), Err(Omitted::Size));
+    assert_eq!(wire::gunzip(&pack(&vec![0; 50 << 20]), 1 << 20), Err(Omitted::Size));
+    assert!(wire::gunzip(b"{}", 2).is_err_and(|why| ENCODING(&why)));
+    assert!(wire::gunzip(&pack(b"{}")[..12], 2).is_err_and(|why| ENCODING(&why)));
     let twice = [pack(b"[1"), pack(b"]")].concat();
-    assert_eq!(gunzip(&twice, 9).unwrap(), b"[1]");
+    assert_eq!(wire::gunzip(&twice, 9).unwrap(), b"[1]");
+}
+
+#[test]
+fn yaml_is_bounded() {
+    fn read(text: &str) -> Result<Cow<'_, str>, Omitted> {
+        Wire::new(text.as_bytes(), "application/apply-patch+yaml", false).json(1 << 20)
+    }
+    assert_eq!(read("a: &a [yes]\nb: *a").as_deref(), Ok("{\"a\":[true],\"b\":[true]}"));
+    let long = "x".repeat(100 << 10);
+    let bomb = format!("a: &a {long}\nb: [{}]", vec!["*a"; 20_000].join(","));
+    assert!(read(&bomb).is_err_and(|why| ENCODING(&why)));
+    let wide = format!("[{}]", vec!["a"; 60_000].join(","));
+    assert!(read(&wide).is_err_and(|why| ENCODING(&why)), "as YAML");
+    assert!(read(&"- ".repeat(100_000)).is_err_and(|why| ENCODING(&why)));
+    assert!(read("a: 1\n---\nb: 1").is_err_and(|why| ENCODING(&why)));
+    assert!(read("").is_err_and(|why| ENCODING(&why)));
+}
+
+/// body, all of it or its beginning => kind, apiVersion, name
+#[test]
+fn the_beginning_of_a_body_says_what_it_is() {
+    let long = "x".repeat(100_000);
+    let pack = |text: &str| {
+        use std::io::Write;
+        let mut gzip = flate2::write::GzEncoder::new(Vec::new(), flate2::Compression::default());
+        gzip.write_all(text.as_bytes()).unwrap();
+        gzip.finish().unwrap()
+    };
+    let json = format!(
+        r#"{{"kind":"ConfigMap","apiVersion":"v1","metadata":{{"name":"n","namespace":"a"}},"data":{{"a":"{long}"}}}}"#
+    );
+    let noise: String = (0..20_000).map(|i| format!("{}", i * i)).collect();
+    let zipped = pack(&json.replace(&long, &noise));
+    let protobuf = |kind: &str| {
+        let raw = protobuf::Writer::of(|of| {
+            of.message(1, |meta| {
+                meta.text(1, "n");
+                meta.text(2, "");
+                meta.text(3, "a");
+            });
+            of.text(2, &long);
+        });
+        let kind = protobuf::Envelope { api_version: "v1", kind, raw: &raw, ..protobuf::Envelope::default() };
+        kind.write()
+    };
+    let rows: [(&[u8], bool, [&str; 4]); 9] = [
+        (json.as_bytes(), false, ["ConfigMap", "v1", "n", "a"]),
+        (&json.as_bytes()[..60], false, ["ConfigMap", "v1", "n", ""]),
+        (&json.as_bytes()[..52], false, ["ConfigMap", "v1", "", ""]),
+        (&zipped, true, ["ConfigMap", "v1", "n", "a"]),
+        (&zipped[..2000], true, ["ConfigMap", "v1", "n", "a"]),
+        (&protobuf("ConfigMap"), false, ["ConfigMap", "v1", "n", "a"]),
+        (&protobuf("Foo")[..100], false, ["Foo", "v1", "n", "a"]),
+        (&protobuf("FooList"), false, ["FooList", "v1", "", ""]),
+        (b"\xff\xff", false, ["", "", "", ""]),
+    ];
+    for (i, (body, is_gzip, want)) in rows.into_iter().enumerate() {
+        let object = Wire::new(body, "", is_gzip).beginning();
+        assert_eq!(
+            [&*object.kind, &*object.api_version, &*object.meta.name, &*object.meta.namespace],
+            want,
+            "{i}"
+        );
+    }
 }
 
 fn values() -> impl Strategy<Value = Value> {
@@ -164,28 +210,33 @@ proptest! {
     #[test]
     fn any_value_is_recorded_as_it_is(value in values()) {
         let pretty = serde_json::to_string_pretty(&value).unwrap();
-        let object = read(pretty.as_bytes(), false).unwrap();
-        prop_assert_eq!(String::from_utf8(object.json).unwrap(), value.to_string());
+        prop_assert_eq!(scan::read(&pretty, Keep::Whole).unwrap().json, value.to_string());
     }
 
     #[test]
     fn what_is_left_is_always_an_object(value in values()) {
-        let object = read(value.to_string().as_bytes(), true).unwrap();
-        let left: Value = serde_json::from_slice(&object.json).unwrap();
+        let left: Value = serde_json::from_str(&text(&value.to_string())).unwrap();
         prop_assert!(left["metadata"]["managedFields"].is_null());
     }
 
     #[test]
     fn no_bytes_are_too_odd(bytes in any::<Vec<u8>>()) {
-        if let Ok(object) = read(&bytes, true) {
-            serde_json::from_slice::<Value>(&object.json).unwrap();
+        for (kind, is_gzip) in [("", false), ("", true), ("yaml", false), ("cbor", false)] {
+            let wire = Wire::new(&bytes, kind, is_gzip);
+            if let Ok(text) = wire.json(1 << 20)
+                && let Ok(object) = scan::read(&text, Keep::NoManagedFields)
+            {
+                serde_json::from_str::<Value>(&object.json).unwrap();
+            }
+            wire.beginning();
         }
     }
 
     #[test]
     fn no_text_that_looks_like_json_is_too_odd(text in r#"[\[\]{}",:\\u0-9a-f \n]{0,40}"#) {
-        if let Ok(object) = read(text.as_bytes(), true) {
-            serde_json::from_slice::<Value>(&object.json).unwrap_or_else(|e| panic!("{e}: {text}"));
+        if let Ok(object) = scan::read(&text, Keep::NoManagedFields) {
+            serde_json::from_str::<Value>(&object.json).unwrap_or_else(|e| panic!("{e}: {text}"));
         }
+        scan::beginning(&text);
     }
 }

@@ -2,6 +2,7 @@
 //! adds.
 
 use crate::request::names::is_dns_subdomain;
+use std::fmt;
 
 /// A rule that is there by default.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
@@ -57,12 +58,31 @@ pub struct Rule {
 
 /// What is wrong with a rule.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
-#[error("redaction rule {rule:?}: {fault}")]
 pub struct RuleError {
+    /// Which of the rules, counted from 0.
+    pub index: usize,
     /// The rule's name, or its number when it has none.
     pub rule: String,
-    /// The key, what was found, and what was expected.
+    /// The key, `groups[1]`; empty: the rule as a whole.
+    pub key: String,
+    /// What was found, and what was expected.
     pub fault: String,
+}
+
+impl RuleError {
+    /// Where it stands in the section `audit` of a configuration: `redaction.rules[0].groups[1]`.
+    pub fn path(&self) -> String {
+        let dot = if self.key.is_empty() { "" } else { "." };
+        format!("redaction.rules[{}]{dot}{}", self.index, self.key)
+    }
+}
+
+impl fmt::Display for RuleError {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Self { rule, key, fault, .. } = self;
+        let colon = if key.is_empty() { "" } else { ": " };
+        write!(f, "redaction rule {rule:?}: {key}{colon}{fault}")
+    }
 }
 
 /// A step of a path.
@@ -170,22 +190,24 @@ impl Checked {
         let mut checked: Vec<Self> = Vec::with_capacity(rules.len());
         for (i, rule) in rules.into_iter().enumerate() {
             let shown = if rule.name.is_empty() { format!("#{}", i + 1) } else { rule.name.clone() };
-            let mut fault = |fault| faults.push(RuleError { rule: shown.clone(), fault });
+            let index = i;
+            let mut fault = |key: &str, fault: String| {
+                faults.push(RuleError { index, rule: shown.clone(), key: key.to_owned(), fault });
+            };
             if !is_dns_subdomain(&rule.name) {
-                fault("name: expected lower-case letters, digits, \"-\" and \".\"".to_owned());
+                fault("name", "expected lower-case letters, digits, \"-\" and \".\"".to_owned());
             } else if Builtin::parse(&rule.name).is_some() {
-                fault("name: a default rule is called so".to_owned());
+                fault("name", "a default rule is called so".to_owned());
             } else if checked.iter().any(|c| c.rule.name == rule.name) {
-                fault("name: another rule is called so".to_owned());
+                fault("name", "another rule is called so".to_owned());
             }
             if rule.fields.is_empty() && rule.query.is_empty() {
-                fault("expected at least one of fields and query".to_owned());
+                fault("", "expected at least one of fields and query".to_owned());
             }
             for (i, group) in rule.groups.iter().enumerate() {
                 if !matches!(group.as_str(), "" | "*") && !is_dns_subdomain(group) {
-                    fault(format!(
-                        "groups[{i}]: expected \"\", \"*\" or an API group's name, found {group:?}"
-                    ));
+                    let expected = "expected \"\", \"*\" or an API group's name";
+                    fault(&format!("groups[{i}]"), format!("{expected}, found {group:?}"));
                 }
             }
             for (i, resource) in rule.resources.iter().enumerate() {
@@ -196,23 +218,22 @@ impl Checked {
                 };
                 let mut parts = resource.splitn(2, '/');
                 if !parts.all(is_part) {
-                    fault(format!(
-                        "resources[{i}]: expected \"pods\", \"pods/exec\", \"pods/*\", \"*/proxy\" or \"*\", found {resource:?}"
-                    ));
+                    let expected = "expected \"pods\", \"pods/exec\", \"pods/*\", \"*/proxy\" or \"*\"";
+                    fault(&format!("resources[{i}]"), format!("{expected}, found {resource:?}"));
                 }
             }
             for (key, patterns) in
                 [("namespaces", &rule.namespaces), ("names", &rule.names), ("query", &rule.query)]
             {
                 for i in patterns.iter().enumerate().filter(|(_, p)| p.is_empty()).map(|(i, _)| i) {
-                    fault(format!("{key}[{i}]: expected a name or a pattern, found nothing"));
+                    fault(&format!("{key}[{i}]"), "expected a name or a pattern, found nothing".to_owned());
                 }
             }
             let mut paths = Vec::with_capacity(rule.fields.len());
             for (i, field) in rule.fields.iter().enumerate() {
                 match path(field) {
                     Ok(path) => paths.push(path),
-                    Err(why) => fault(format!("fields[{i}]: {why} in {field:?}")),
+                    Err(why) => fault(&format!("fields[{i}]"), format!("{why} in {field:?}")),
                 }
             }
             checked.push(Self { rule, paths });

@@ -79,6 +79,14 @@ impl<'r> Walk<'r> {
         }
     }
 
+    /// For what may be about anything.
+    pub(super) fn of_all_rules(redactor: &'r Redactor) -> Self {
+        Self {
+            active: (0..redactor.rules.len()).collect(),
+            ..Self::new(redactor, About::default(), super::MOST_NODES)
+        }
+    }
+
     pub(super) fn on(&self, rule: Builtin) -> bool {
         self.redactor.on.has(rule)
     }

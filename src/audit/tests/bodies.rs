@@ -78,16 +78,29 @@ async fn an_update_says_which_version_it_is_for() {
 #[tokio::test]
 async fn generated_names_and_namespaces() {
     let json = as_json();
-    let event = last(
-        "Metadata",
-        "POST",
-        PODS,
-        (&json, br#"{"metadata":{"generateName":"web-"}}"#),
-        201,
-        (&json, b"{}"),
-    )
-    .await;
-    assert_eq!(event["objectRef"]["name"], Value::Null);
+    let made = br#"{"kind":"Pod","metadata":{"name":"web-x7","generateName":"web-","uid":"u"}}"#;
+    let long = [&made[..made.len() - 1], b",\"spec\":\"", &[b'x'; 100_000], b"\"}"].concat();
+    let generated = br#"{"metadata":{"generateName":"web-"}}"#.as_slice();
+    // What the server made, when nobody else had said it; kube-apiserver records no name.
+    for (target, sent, code, answer, name) in [
+        (PODS, generated, 201, made.as_slice(), json!("web-x7")),
+        (PODS, generated, 201, &long, json!("web-x7")),
+        (PODS, generated, 201, &gzip(made), Value::Null),
+        (PODS, generated, 409, made, Value::Null),
+        (PODS, br#"{"metadata":{"generateName":"web-","name":"web"}}"#, 201, made, json!("web")),
+        (PODS, b"k8s\0\x0a\x0a\x0a\x03x/y\x12\x03Foo", 201, made, json!("web-x7")),
+        ("/apis/authorization.k8s.io/v1/subjectaccessreviews", b"{}", 201, made, Value::Null),
+    ] {
+        for level in ["Metadata", "RequestResponse"] {
+            let event = last(level, "POST", target, (&json, sent), code, (&json, answer)).await;
+            assert_eq!(event["objectRef"]["name"], name, "{target} {code} {level}");
+            assert_eq!(event["objectRef"]["uid"], Value::Null);
+        }
+    }
+    let other = br#"{"metadata":{"name":"other"}}"#;
+    let event = last("Metadata", "POST", "/apis/x.y/v1/foos/zz", (&json, other), 201, (&json, b"{}")).await;
+    assert_eq!(event["objectRef"]["name"], "zz");
+    assert_eq!(event["annotations"]["gatelog.dev/body-name"], "other");
     let event = last(
         "Metadata",
         "POST",
@@ -160,7 +173,7 @@ async fn a_patch_is_recorded_untouched_whatever_it_is() {
     // Each of these makes kube-apiserver 1.36 lose the event.
     for (kind, body) in [
         ("application/apply-patch+yaml", b"a: [".as_slice()),
-        ("application/apply-patch+cbor", b"\xd9\xd9\xf7\xa0"),
+        ("application/apply-patch+cbor", b"\xd9\xd9\xf7\xa1"),
         ("application/merge-patch+json", b"{\"a\":"),
     ] {
         let omitted = patched(kind, body).await;
@@ -168,10 +181,11 @@ async fn a_patch_is_recorded_untouched_whatever_it_is() {
         assert_eq!(omitted["size"], body.len());
         assert_eq!(omitted["contentType"], kind);
         assert_eq!(omitted["hmacSHA256"].as_str().unwrap().len(), 64);
+        assert!(omitted["why"].is_string() && omitted["kind"].is_null(), "{omitted}");
     }
     assert_eq!(
-        patched("application/apply-patch+yaml", b"kind: Secret\ndata: {}").await["gatelog.dev/omitted"],
-        "secret"
+        patched("application/apply-patch+cbor", b"\xd9\xd9\xf7\xa1\x41a\x82\xd6\x42hi\x41b").await,
+        json!({"a": ["aGk=", "b"]})
     );
 }
 
@@ -217,6 +231,54 @@ async fn bodies_are_bounded() {
         }
         assert_eq!(event["requestObject"]["hmacSHA256"], event["responseObject"]["hmacSHA256"]);
     }
+    // It says what it was all the same, be its metadata at the end.
+    for (kind, sent, is_whole) in [
+        (
+            &json,
+            format!(
+                "{{\"kind\":\"Pod\",\"metadata\":{{\"name\":\"web\"}},\"items\":[1,2],\"a\":\"{}\"}}",
+                "x".repeat(256 << 10)
+            ),
+            false,
+        ),
+        (
+            &json,
+            format!(
+                "{{\"a\":\"{}\",\"kind\":\"Pod\",\"items\":[1,2],\"metadata\":{{\"name\":\"web\"}}}}",
+                "x".repeat(256 << 10)
+            ),
+            true,
+        ),
+        (
+            &zipped,
+            format!(
+                "{{\"a\":\"{}\",\"kind\":\"Pod\",\"items\":[1,2],\"metadata\":{{\"name\":\"web\"}}}}",
+                "x".repeat(3 << 20)
+            ),
+            true,
+        ),
+    ] {
+        let wire = if std::ptr::eq(kind, &zipped) { gzip(sent.as_bytes()) } else { sent.into_bytes() };
+        let event = last("RequestResponse", "POST", PODS, (kind, &wire), 201, (kind, &wire)).await;
+        assert_eq!(event["objectRef"]["name"], "web");
+        for (body, is_seen) in
+            [("requestObject", true), ("responseObject", !is_whole || std::ptr::eq(kind, &zipped))]
+        {
+            let omitted = &event[body];
+            assert_eq!(
+                (&omitted["gatelog.dev/omitted"], &omitted["size"]),
+                (&json!("size"), &json!(wire.len()))
+            );
+            if is_seen {
+                assert_eq!(
+                    (&omitted["kind"], &omitted["metadata"]),
+                    (&json!("Pod"), &json!({"name": "web"})),
+                    "{omitted}"
+                );
+            }
+        }
+        assert_eq!(event["requestObject"]["items"], 2);
+    }
     let deep = "[".repeat(5000) + &"]".repeat(5000);
     let event = last("Request", "POST", PODS, (&json, deep.as_bytes()), 201, (&json, b"")).await;
     assert_eq!(event["requestObject"]["gatelog.dev/omitted"], "depth");
@@ -228,7 +290,8 @@ async fn no_secret_reaches_the_record() {
     const CANARY: &str = "Y2FuYXJ5";
     let secret = json!({"kind": "Secret", "metadata": {"name": "s", "annotations": {"kubectl.kubernetes.io/last-applied-configuration": CANARY},
         "managedFields": [{"x": CANARY}]}, "data": {"k": CANARY}});
-    let table = json!({"kind": "Table", "rows": [{"cells": [CANARY], "object": {"metadata": {"annotations": {"x": CANARY}}}}]});
+    let table = json!({"kind": "Table", "rows": [{"cells": [CANARY],
+        "object": {"metadata": {"annotations": {"x": json!({"data": {"k": CANARY}}).to_string()}}}}]});
     let list = json!({"kind": "List", "items": [{"kind": "ConfigMap"}, secret]});
     let refused = json!({"kind": "Status", "status": "Failure", "message": CANARY, "reason": "Invalid", "details": {"causes": [{"message": CANARY}]}, "code": 422});
     let s = "/api/v1/namespaces/a/secrets";
@@ -301,12 +364,15 @@ async fn no_secret_reaches_the_record() {
         )
         .await;
         let text = event.to_string();
-        assert!(!text.contains(CANARY), "{method} {target}: {text}");
-        if !sent.is_empty() {
-            assert_eq!(event["requestObject"]["gatelog.dev/omitted"], "secret", "{target}");
-        }
+        assert!(!text.contains(CANARY) && !text.contains("canary"), "{method} {target}: {text}");
+        let is_json = serde_json::from_str::<Value>(&sent).is_ok();
+        let omitted = &event["requestObject"]["gatelog.dev/omitted"];
+        assert_eq!(*omitted, if is_json || sent.is_empty() { Value::Null } else { "encoding".into() });
+        assert_eq!(event["responseObject"]["gatelog.dev/omitted"], Value::Null, "{target}");
         if !target.contains("watch") {
-            assert_eq!(event["responseObject"]["gatelog.dev/omitted"], "secret", "{target}");
+            assert!(event["responseObject"].to_string().contains(redact::PREFIX), "{target}");
+            let rules = event["annotations"]["gatelog.dev/redacted"].as_str().unwrap();
+            assert!(["secret-data", "token-request", "token-review"].contains(&rules), "{rules}");
         }
     }
     let event = last(

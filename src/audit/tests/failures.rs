@@ -53,7 +53,7 @@ mod disk {
                 let file = fs::File::options().append(true).create_new(true).open(path)?;
                 Ok(Arc::new(Faulty(disk.clone(), file)))
             }));
-            let key = hmac::Key::new(hmac::HMAC_SHA256, &[0; 32]);
+            let key = redact::Key::new(&[0; 32]);
             let audit = Audit::with_segments(config, segments, Open::default(), key, Metrics::unregistered())
                 .unwrap();
             Record { folder, audit }

@@ -3,7 +3,7 @@
 use super::{CLOSED_EARLY, Inner, PANIC, Phase};
 use crate::{
     audit::{
-        event::{Head, Level, MicroTime, ObjectMeta, Stage},
+        event::{Level, MicroTime, Stage},
         journal::line::Part,
         policy::Question,
     },
@@ -31,10 +31,8 @@ impl Inner {
         let ip = self.addresses.nearest();
         let mut recorded = self.audit.strangers.admit(ip, now);
         if recorded {
-            self.head = Head::new(path, verb, "{}", Some(&self.addresses), self.agent.as_ref());
-            if let Some(info) = &info {
-                self.head.set_object(info, &ObjectMeta::default());
-            }
+            let path = path.to_owned();
+            self.render(&path, verb, "{}", info.as_ref());
             if stage == Stage::Panic {
                 self.told.status = Some(PANIC.to_vec());
             } else if self.told.status.is_none() {

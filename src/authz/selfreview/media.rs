@@ -40,7 +40,7 @@ pub(super) enum Sent<'a> {
 /// What a body holds at most, beside its size.
 const JSON: json::Limits = json::Limits { depth: 64, nodes: 50_000 };
 /// The same of YAML.
-const YAML: yaml::Limits = yaml::Limits { bytes: super::LARGEST, nodes: 50_000, documents: 1 };
+const YAML: yaml::Limits = yaml::Limits { bytes: super::LARGEST, nodes: 50_000, documents: 1, aliased: 1000 };
 /// The same of protobuf.
 const PROTOBUF: protobuf::Limits = protobuf::Limits { bytes: super::LARGEST, depth: DEPTH };
 /// Levels of messages.
