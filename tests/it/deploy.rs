@@ -14,7 +14,12 @@ use std::{
     process::Command,
 };
 
-const FOLDERS: [&str; 2] = ["kustomize", "sidecar"];
+const FOLDERS: [&str; 3] = ["kustomize", "sidecar", "webhook"];
+
+/// A kustomization and those it builds upon.
+fn layers(folder: &'static str) -> Vec<&'static str> {
+    if folder == "webhook" { vec![folder, "kustomize"] } else { vec![folder] }
+}
 
 fn root() -> PathBuf {
     PathBuf::from(env!("CARGO_MANIFEST_DIR"))
@@ -36,7 +41,7 @@ fn objects(folder: &str) -> Vec<(String, Value)> {
             objects.extend(documents.into_iter().map(|d| (name.clone(), d.value)));
         }
     }
-    assert!(objects.len() > 3, "{}", dir.display());
+    assert!(objects.len() > 2, "{}", dir.display());
     objects
 }
 
@@ -62,9 +67,10 @@ fn strings(value: &Value) -> Vec<&str> {
 /// The pod, or the pod of the template.
 fn pod(folder: &str) -> Value {
     let objects = objects(folder);
-    match kind(&objects, "Pod")[..] {
-        [pod] => pod.clone(),
-        _ => the(&objects, "StatefulSet")["spec"]["template"].clone(),
+    let which = ["Pod", "StatefulSet", "Deployment"].into_iter().find(|k| !kind(&objects, k).is_empty());
+    match which.unwrap() {
+        "Pod" => the(&objects, "Pod").clone(),
+        set => the(&objects, set)["spec"]["template"].clone(),
     }
 }
 
@@ -108,6 +114,7 @@ fn kustomizations_name_every_manifest_and_no_other() {
         let objects = objects(folder);
         let mut named: BTreeSet<String> =
             strings(&the(&objects, "Kustomization")["resources"]).into_iter().map(str::to_owned).collect();
+        named.retain(|resource| !resource.starts_with("../"));
         named.insert("kustomization.yaml".to_owned());
         let there: BTreeSet<String> = objects
             .iter()
@@ -283,7 +290,7 @@ fn ports_agree() {
             assert_eq!(gate[probe]["httpGet"]["port"], "admin", "{folder}: {probe}");
         }
         match folder {
-            "kustomize" => assert_eq!(named["https"], door),
+            "kustomize" | "webhook" => assert_eq!(named["https"], door),
             _ => {
                 let app = containers(&pod).find(|c| c["name"] == "app").unwrap();
                 let env: BTreeMap<&str, &str> = list(&app["env"])
@@ -320,8 +327,11 @@ fn ports_agree() {
 fn selectors_agree() {
     let objects = objects("kustomize");
     let labels = &pod("kustomize")["metadata"]["labels"];
+    assert_eq!(pod("webhook")["metadata"]["labels"], *labels);
     let set = the(&objects, "StatefulSet");
     assert_eq!(set["spec"]["selector"]["matchLabels"], *labels);
+    let other = self::objects("webhook");
+    assert_eq!(the(&other, "Deployment")["spec"]["selector"]["matchLabels"], *labels);
     assert_eq!(set["spec"]["serviceName"], the(&objects, "Service")["metadata"]["name"]);
     assert_eq!(the(&objects, "Service")["spec"]["selector"], *labels);
     assert_eq!(the(&objects, "PodDisruptionBudget")["spec"]["selector"]["matchLabels"], *labels);
@@ -332,22 +342,28 @@ fn selectors_agree() {
 #[test]
 fn paths_are_mounted() {
     for folder in FOLDERS {
-        let (pod, config, objects) = (pod(folder), raw_config(folder), objects(folder));
+        let (pod, config) = (pod(folder), raw_config(folder));
+        let layers: Vec<_> = layers(folder).into_iter().map(|layer| (layer, objects(layer))).collect();
         // What each volume holds; None when anything may be written there.
         let mut volumes: BTreeMap<&str, Option<BTreeSet<String>>> = BTreeMap::new();
         let generated = |name: &Value| -> BTreeSet<String> {
-            list(&the(&objects, "Kustomization")["configMapGenerator"])
-                .iter()
-                .filter(|g| g["name"] == *name)
-                .flat_map(|g| strings(&g["files"]))
+            // The topmost of that name replaces the others.
+            let generator = layers.iter().find_map(|(layer, objects)| {
+                let generators = list(&the(objects, "Kustomization")["configMapGenerator"]);
+                Some((*layer, generators.iter().find(|g| g["name"] == *name)?))
+            });
+            let (layer, generator) = generator.unwrap_or_else(|| panic!("{folder}: {name}"));
+            strings(&generator["files"])
+                .into_iter()
                 .map(|file| {
-                    assert!(root().join("deploy").join(folder).join(file).is_file(), "{folder}: {file}");
+                    assert!(root().join("deploy").join(layer).join(file).is_file(), "{layer}: {file}");
                     file.rsplit('/').next().unwrap().to_owned()
                 })
                 .collect()
         };
         let secret = |name: &Value| -> BTreeSet<String> {
-            let secret = kind(&objects, "Secret").into_iter().find(|s| s["metadata"]["name"] == *name);
+            let mut secrets = layers.iter().flat_map(|(_, objects)| kind(objects, "Secret"));
+            let secret = secrets.find(|s| s["metadata"]["name"] == *name);
             secret.unwrap()["stringData"].as_object().unwrap().keys().cloned().collect()
         };
         for volume in list(&pod["spec"]["volumes"]) {
@@ -362,7 +378,7 @@ fn paths_are_mounted() {
             };
             volumes.insert(volume["name"].as_str().unwrap(), holds);
         }
-        if let [set] = kind(&objects, "StatefulSet")[..] {
+        if let [set] = kind(&layers[0].1, "StatefulSet")[..] {
             for claim in list(&set["spec"]["volumeClaimTemplates"]) {
                 volumes.insert(claim["metadata"]["name"].as_str().unwrap(), None);
             }
@@ -415,6 +431,8 @@ fn configurations_are_the_programs_own() {
                 .clone(),
         };
         let volume: u64 = volume.as_str().unwrap().strip_suffix("Gi").unwrap().parse().unwrap();
+        // One whose volume goes with the pod has another place for the record.
+        assert_eq!(config.audit.sinks.is_empty(), folder == "kustomize", "{folder}");
         let kept = config.audit.max_total_size.unwrap() + 2 * config.audit.max_size;
         assert!(kept < volume << 30, "{folder}: {kept} of {volume} Gi");
     }
@@ -455,6 +473,26 @@ fn the_image_is_small_and_not_root() {
     assert_eq!(pod["spec"]["securityContext"]["runAsUser"], 65532);
 }
 
+/// The two shapes of the gate on its own are the same pod, but for where the record is.
+#[test]
+fn both_shapes_differ_in_the_record_only() {
+    let without = |folder: &str| {
+        let mut pod = pod(folder);
+        let spec = pod["spec"].as_object_mut().unwrap();
+        let other = |v: &Value| v["name"] != "record" && v["name"] != "webhook";
+        let keep = |list: &mut Value| list.as_array_mut().unwrap().retain(other);
+        keep(&mut spec["volumes"]);
+        keep(&mut spec["containers"][0]["volumeMounts"]);
+        pod
+    };
+    assert_eq!(without("kustomize"), without("webhook"));
+    let (mut a, mut b) = (raw_config("kustomize"), raw_config("webhook"));
+    assert_eq!(a["audit"]["signing"], b["audit"]["signing"]);
+    a["audit"].take();
+    b["audit"].take();
+    assert_eq!(a, b);
+}
+
 #[test]
 fn kustomize_builds() {
     for folder in FOLDERS {
@@ -475,7 +513,7 @@ fn kustomize_builds() {
                     .iter()
                     .find_map(|d| match d.value["kind"].as_str() {
                         Some("Pod") => Some(&d.value["spec"]),
-                        Some("StatefulSet") => Some(&d.value["spec"]["template"]["spec"]),
+                        Some("StatefulSet" | "Deployment") => Some(&d.value["spec"]["template"]["spec"]),
                         _ => None,
                     })
                     .unwrap();
