@@ -183,7 +183,8 @@ fn welcome(
     let _ = write!(
         out,
         "or look around as viewer.kubeconfig, or do anything as admin.kubeconfig. Then read what was recorded:\n\n\
-         \x20 {program} audit show {record}\n\n\
+         \x20 {program} audit show {record}\n\
+         \x20 {program} audit verify {record} --key {record}/audit.pub      was it altered?\n\n\
          Ctrl-C ends it.\n"
     );
     out
