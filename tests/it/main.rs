@@ -56,6 +56,7 @@ mod reload_live;
 mod revocation;
 mod rooms;
 mod scene;
+mod sinks;
 #[cfg(feature = "demo")]
 mod streams;
 mod token_review;

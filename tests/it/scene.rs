@@ -186,6 +186,8 @@ pub(crate) struct Options {
     pub(crate) rbac: &'static str,
     /// More keys for the section `authorization`.
     pub(crate) authorization: &'static str,
+    /// The section `audit` but for its `dir`; empty: `policy: everything`.
+    pub(crate) audit: String,
     /// More sections.
     pub(crate) more: &'static str,
 }
@@ -198,7 +200,7 @@ pub(crate) async fn start(folder: &Folder, world: &World, upstream: SocketAddr, 
 }
 
 /// Writes the configuration and what it points to; returns its path.
-fn write(folder: &Folder, world: &World, upstream: SocketAddr, options: &Options) -> PathBuf {
+pub(crate) fn write(folder: &Folder, world: &World, upstream: SocketAddr, options: &Options) -> PathBuf {
     let server = world.server();
     folder.put("ca.crt", &world.ca.pem());
     folder.put("upstream-ca.crt", &world.ca.pem());
@@ -208,7 +210,8 @@ fn write(folder: &Folder, world: &World, upstream: SocketAddr, options: &Options
     folder.put("gate.token", "gatelog-token");
     let rules = json!({"apiVersion": "v1", "kind": "List", "items": world.objects()});
     folder.put("rbac.yaml", &rules.to_string());
-    let Options { anonymous, listen, authentication, rbac, authorization, more } = options;
+    let Options { anonymous, listen, authentication, rbac, authorization, audit, more } = options;
+    let audit = if audit.is_empty() { "policy: everything" } else { audit };
     let anonymous = if *anonymous { ", anonymous: {enabled: true}" } else { "" };
     folder.put(
         "gatelog.yaml",
@@ -219,7 +222,7 @@ listen: {{address: '127.0.0.1:0', tlsCertFile: server.crt, tlsPrivateKeyFile: se
 upstream: {{server: 'https://{upstream}', certificateAuthority: upstream-ca.crt, tokenFile: gate.token}}
 authentication: {{clientCAFile: ca.crt, tokenAuthFile: tokens.csv{anonymous}{authentication}}}
 authorization: {{rbac: {{files: [rbac.yaml]{rbac}}}{authorization}}}
-audit: {{policy: everything, dir: audit}}
+audit: {{{audit}, dir: audit}}
 admin: {{address: '127.0.0.1:0'}}
 {more}
 "

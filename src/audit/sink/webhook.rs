@@ -103,14 +103,15 @@ impl Deliver for Webhook {
         };
         let timeout = self.config.timeout;
         let target = format!("{}?timeout={}", to.endpoint.path(), go(timeout));
-        match to.client.tell(&target, list(lines), timeout).await {
+        let outcome = match to.client.tell(&target, list(lines), timeout).await {
             Ok((status, headers)) => outcome(status, &headers),
-            Err(error) => {
-                // A credential or a certificate may be the reason.
-                self.looked = None;
-                Outcome::TryAgain { why: error.to_string(), after: None }
-            }
+            Err(error) => Outcome::TryAgain { why: error.to_string(), after: None },
+        };
+        if matches!(outcome, Outcome::TryAgain { .. }) {
+            // A credential or a certificate may be the reason.
+            self.looked = None;
         }
+        outcome
     }
 }
 
