@@ -1,13 +1,13 @@
 #!/usr/bin/env python3
 """Verifies a gatelog record without gatelog: docs/transparency.md tells what is done here, and why.
 
-    verify.py LOG KEY [SEGMENT...]
+    verify.py DIR KEY [CHECKPOINT...]
 
-LOG is the folder with `checkpoint` and `tile/`; KEY is the text of the public key, name+id+key; SEGMENTs are the files of the
-journal, oldest first, plain or gzip. Needs Python 3.9 and, for one signature, the package `cryptography`.
-Exit code 2: something does not fit.
+DIR is the folder of the record, with audit-*.jsonl, audit-*.jsonl.gz and log/; KEY is the text of the public key, name+id+key;
+CHECKPOINTs are files with checkpoints that were kept elsewhere. Needs Python 3.9 and, for one signature, the package
+`cryptography`. Exit code 2: something does not fit.
 """
-import base64, gzip, hashlib, os, struct, sys
+import base64, gzip, hashlib, os, re, struct, sys, time, zlib
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
@@ -19,52 +19,62 @@ def sha(data):
     return hashlib.sha256(data).digest()
 
 
-def plain(path):
-    return gzip.open(path, "rb") if path.endswith(".gz") else open(path, "rb")
-
-
-def fail(sequence, what):
-    print(f"sequence {sequence}: {what}")
+def fail(where, what):
+    print(f"{where if isinstance(where, str) else f'sequence {where}'}: {what}")
     sys.exit(2)
 
 
-def opened(note, key):
-    """Size and root of the checkpoint, when the key signed it."""
+def opened(path, key):
+    """Size, root and time of the checkpoint, when the key signed it."""
     name, key_id, public = key.strip().split("+", 2)
     public = base64.b64decode(public, validate=True)
     if sha(name.encode() + b"\n" + public)[:4].hex() != key_id or public[0] != 1:
         sys.exit("KEY is no public key")
+    with open(path, encoding="utf-8", newline="") as file:
+        note = file.read()
     text, signatures = note[: note.rindex("\n\n") + 1], note[note.rindex("\n\n") + 2 :]
     for line in signatures.splitlines():
-        dash, signer, signature = line.split(" ")
+        _dash, signer, signature = line.split(" ")
         signature = base64.b64decode(signature, validate=True)
         if (signer, signature[:4].hex()) == (name, key_id):
             Ed25519PublicKey.from_public_bytes(public[1:]).verify(signature[4:], text.encode())
-            origin, size, root = text.splitlines()[:3]
+            origin, size, root, *more = text.splitlines()
             if origin == name:
-                return int(size), base64.b64decode(root, validate=True)
+                signed_at = next((int(line[5:]) for line in more if line.startswith("time ")), 0)
+                return int(size), base64.b64decode(root, validate=True), signed_at
     raise ValueError("the key did not sign a checkpoint of its log")
 
 
 class Log:
     def __init__(self, folder, size):
-        self.folder, self.size, self.stack = folder, size, []
+        self.folder, self.size, self.stack, self.cache = folder, size, [], {}
 
     def tile(self, kind, index, width):
-        """The bytes of a tile, full if there is one by now; None if there is none."""
+        """The bytes of a tile, or of a wider one in its place; None if there is none."""
         digits = f"{index:0{-(-len(str(index)) // 3) * 3}d}"
         groups = [digits[i : i + 3] for i in range(0, len(digits), 3)]
         path = os.path.join(self.folder, "tile", kind, *["x" + g for g in groups[:-1]], groups[-1])
-        for path in (path, f"{path}.p/{width}"):
+        partial = sorted(map(int, os.listdir(path + ".p"))) if os.path.isdir(path + ".p") else []
+        for path in (path, *(f"{path}.p/{w}" for w in partial if w >= width)):
             if os.path.isfile(path):
                 with open(path, "rb") as file:
                     return file.read()
 
-    def push(self, level, value):
-        """Adds the root of a full subtree of 2**level leaves at the right."""
-        while self.stack and self.stack[-1][0] == level:
-            level, value = level + 1, sha(b"\1" + self.stack.pop()[1] + value)
-        self.stack.append((level, value))
+    def stored(self, level, index):
+        """The hash of a full subtree as it is stored, if it is."""
+        if self.cache.get(level, (None,))[0] != index // 256:
+            width = min(256, (self.size >> 8 * level) - index // 256 * 256)
+            self.cache[level] = index // 256, self.tile(str(level), index // 256, width) or b""
+        return self.cache[level][1][index % 256 * 32 :][:32]
+
+    def push(self, level, index, value):
+        """Adds the root of the full subtree of 2**level leaves that is next."""
+        while True:
+            if level % 8 == 0 and self.stored(level // 8, index) != value:
+                fail(index << level, f"tile/{level // 8} holds another hash than that of the leaves")
+            if not (self.stack and self.stack[-1][0] == level):
+                return self.stack.append((level, value))
+            level, index, value = level + 1, index >> 1, sha(b"\1" + self.stack.pop()[1] + value)
 
     def root(self):
         *rest, value = [value for _, value in self.stack] or [sha(b"")]
@@ -87,25 +97,52 @@ class Log:
             for index in range(at, at + width):
                 (length,) = struct.unpack_from(">H", bundle)
                 leaf, bundle = bundle[2 : 2 + length], bundle[2 + length :]
-                self.push(0, sha(b"\0" + leaf))
+                self.push(0, index, sha(b"\0" + leaf))
                 yield index, leaf
             at += width
 
     def skip(self, at):
-        """Takes the root over what is pruned from the lowest level that still has it."""
-        for level in range(1, 8):
-            index = at >> 8 * level
-            tile = self.tile(str(level), index // 256, min(256, (self.size >> 8 * level) - index // 256 * 256))
-            if tile is not None and at % 256**level == 0 and len(tile) >= (index % 256 + 1) * 32:
-                self.push(8 * level, tile[index % 256 * 32 :][:32])
-                return at + 256**level
-        fail(at, "leaves are missing")
+        """Takes the root over 256 leaves that are pruned, which the level above still has."""
+        value = self.stored(1, at // 256)
+        if len(value) < 32:
+            fail(at, "leaves are missing")
+        self.push(8, at // 256, value)
+        return at + 256
 
 
-def main(folder, key, *segments):
-    with open(os.path.join(folder, "checkpoint"), encoding="utf-8", newline="") as file:
-        size, root = opened(file.read(), key)
-    log, found, first, pruned, erased, lost, last = Log(folder, size), [], None, 0, set(), 0, STOP
+class Journal:
+    def __init__(self, folder):
+        names = (re.fullmatch(r"audit-.*-(\d+)\.jsonl(\.gz)?", name) for name in sorted(os.listdir(folder)))
+        self.files = {int(match[1]): os.path.join(folder, match[0]) for match in names if match}
+        self.number, self.lines, self.line, self.path, self.count = -1, iter(()), None, "", 0
+
+    def step(self):
+        self.count += 1
+        try:
+            self.line = next(self.lines, None)
+        except (OSError, EOFError, zlib.error) as error:
+            fail(self.where(), f"cannot be read from here on: {error}")
+
+    def where(self):
+        return f"{os.path.basename(self.path)} line {self.count}" if self.path else f"segment {self.number}"
+
+    def enter(self, number):
+        """Goes to a segment; what is left of those before it is not signed."""
+        for between in sorted(n for n in self.files if self.number < n < number) + [number]:
+            if self.line is not None:
+                fail(self.where(), "the line was never signed")
+            self.number, self.path, self.count = between, self.files.get(between, ""), 0
+            opener = gzip.open if self.path.endswith(".gz") else open
+            self.lines = opener(self.path, "rb") if self.path else iter(())
+            self.step()
+
+
+def main(folder, key, *kept):
+    heads, found, first, pruned, erased, lost, last = {}, [], None, 0, set(), 0, STOP
+    for path in (*kept, os.path.join(folder, "log", "checkpoint")):
+        size, root, signed_at = opened(path, key)
+        heads.setdefault(size, []).append((root, path))
+    log = Log(os.path.join(folder, "log"), size)
     for index, leaf in log.leaves():
         first = index if first is None else first
         version, kind, sequence, _time = struct.unpack_from(">BBQq", leaf)
@@ -114,29 +151,34 @@ def main(folder, key, *segments):
         if index != first and last == STOP and kind != START or index == 0 and kind != START:
             fail(index, "a start is missing")
         last = kind
-        if kind in (EVENT, TORN):
-            found.append((index, leaf[35:67] if kind == EVENT else leaf[18:50]))
+        if kind in (EVENT, TORN, ROTATE):
+            found.append((index, leaf[35:67] if kind == EVENT else leaf[18:]))
         if kind in (EVENT, STOP):
             lost += struct.unpack(">Q", leaf[-8:])[0]
         if kind == PRUNE:
             pruned = max(pruned, struct.unpack_from(">Q", leaf, 18)[0])
         if kind == ERASE:
             erased.add(struct.unpack_from(">Q", leaf, 18)[0])
-    if log.root() != root:
-        fail(first or 0, f"the leaves up to {size} are not those that were signed")
+        for root, path in heads.pop(index + 1, ()):
+            if root != log.root():
+                fail(first, f"the leaves up to {index + 1} are not those that {path} was made over")
+    if max(heads, default=0) > size:
+        fail(size, f"the record ends here, but {heads[max(heads)][0][1]} was made over {max(heads)} leaves")
     if (first if first is not None else size) > pruned:
         fail(pruned, "leaves are missing, and no leaf says that they were removed")
     print(f"{size} leaves are those that were signed; {lost} events were lost, by the record's own word")
-    lines = (sha(line.removesuffix(b"\n")) for segment in segments for line in plain(segment))
-    line, matched = next(lines, None), 0
-    for index, expected in found if segments else []:
-        if line == expected:
-            line, matched = next(lines, None), matched + 1
+    journal, matched = Journal(folder), 0
+    for index, expected in found:
+        if len(expected) == 8:
+            journal.enter(struct.unpack(">Q", expected)[0])
+        elif journal.line is not None and sha(journal.line.removesuffix(b"\n")) == expected:
+            matched += 1
+            journal.step()
         elif index >= pruned and index not in erased:
-            fail(index, "the line is not the one that was signed, or is missing")
-    if line is not None:
-        fail(size, "lines follow that are not signed")
+            fail(journal.where(), f"the line is not that of sequence {index}, or it is missing")
     print(f"{matched} lines are those that were signed")
+    if time.time() - signed_at > 10 or last == STOP:
+        journal.enter(max(journal.files, default=0) + 1)
 
 
 if __name__ == "__main__":

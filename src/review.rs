@@ -6,10 +6,17 @@
 mod event;
 mod filter;
 mod follow;
+mod hashing;
+mod prove;
 mod read;
+mod record;
 mod show;
+mod verify;
 
+pub use prove::{NoProof, ProveArgs, prove};
+pub use record::NoKeys;
 pub use show::{Output, ShowArgs, Shown, show};
+pub use verify::{BadArgs, Fault, Kind, OffBox, Report, Tail, VerifyArgs, verify};
 
 use std::{io, path::PathBuf};
 

@@ -1,7 +1,11 @@
 //! Lines of a record, in the order they were written: the segments of a folder, one log file, or standard input.
 
 use super::Error;
-use crate::audit::event::MicroTime;
+use crate::audit::{
+    event::MicroTime,
+    folder::{Segment, segments},
+};
+use flate2::read::MultiGzDecoder;
 use std::{
     fs::{self, File},
     io::{self, BufRead, BufReader},
@@ -25,10 +29,10 @@ pub(super) struct Lines {
 }
 
 enum From {
-    /// A folder of segments, and the name of the one at hand.
+    /// A folder of segments, and the one at hand.
     Folder {
         dir: PathBuf,
-        current: String,
+        current: Option<Segment>,
     },
     File(PathBuf),
     Input,
@@ -61,13 +65,8 @@ impl Lines {
         if path == Path::new("-") {
             this.reader = Some(Box::new(BufReader::new(io::stdin())));
         } else if fs::metadata(path).map_err(fault)?.is_dir() {
-            let inner = path.join("audit");
-            let dir = if segments(path).map_err(fault)?.is_empty() && inner.is_dir() {
-                inner
-            } else {
-                path.to_owned()
-            };
-            let current = before(&segments(&dir).map_err(fault)?, since);
+            let dir = folder(path).map_err(fault)?;
+            let current = before(segments(&dir).map_err(fault)?, since);
             this.from = From::Folder { dir, current };
         } else {
             this.from = From::File(path.to_owned());
@@ -124,7 +123,9 @@ impl Lines {
 
     fn has_successor(&self) -> io::Result<bool> {
         Ok(match &self.from {
-            From::Folder { dir, current } => segments(dir)?.last().is_some_and(|last| last > current),
+            From::Folder { dir, current } => {
+                segments(dir)?.last().is_some_and(|last| is_after(last, current))
+            }
             From::File(path) => fs::metadata(path).is_ok_and(|m| Some(m.ino()) != self.inode),
             From::Input => false,
         })
@@ -132,28 +133,33 @@ impl Lines {
 
     /// Opens the next file.
     fn advance(&mut self) -> io::Result<bool> {
-        let path = match &mut self.from {
+        match &mut self.from {
             From::Folder { dir, current } => {
-                let Some(next) = segments(dir)?.into_iter().find(|name| name > current) else {
-                    return Ok(false);
-                };
-                let path = dir.join(&next);
-                *current = next;
-                path
+                // What is gone by now was compressed in the meantime, or removed because of its age.
+                loop {
+                    let Some(next) = segments(dir)?.into_iter().find(|next| is_after(next, current)) else {
+                        return Ok(false);
+                    };
+                    match next.open() {
+                        Ok(reader) => {
+                            self.reader = Some(reader);
+                            *current = Some(next);
+                            break;
+                        }
+                        Err(e) if e.kind() == io::ErrorKind::NotFound => {}
+                        Err(e) => return Err(e),
+                    }
+                }
             }
-            From::File(path) => path.clone(),
-            From::Input => return Ok(false),
-        };
-        match File::open(&path) {
-            Ok(file) => {
+            From::File(path) => {
+                let file = File::open(&*path)?;
                 self.inode = file.metadata().ok().map(|m| m.ino());
-                self.reader = Some(Box::new(BufReader::with_capacity(1 << 18, file)));
+                self.reader = Some(match path.extension().is_some_and(|e| e == "gz") {
+                    true => Box::new(BufReader::with_capacity(1 << 18, MultiGzDecoder::new(file))),
+                    false => Box::new(BufReader::with_capacity(1 << 18, file)),
+                });
             }
-            // Removed in the meantime because of its age: the next one, then.
-            Err(e) if e.kind() == io::ErrorKind::NotFound && matches!(self.from, From::Folder { .. }) => {
-                self.reader = None;
-            }
-            Err(e) => return Err(e),
+            From::Input => return Ok(false),
         }
         Ok(true)
     }
@@ -186,23 +192,23 @@ fn take_line(reader: &mut Box<dyn BufRead>, line: &mut Vec<u8>, overlong: &mut b
     }
 }
 
-/// The segments of a folder, oldest first; their names sort so.
-fn segments(dir: &Path) -> io::Result<Vec<String>> {
-    let mut names = Vec::new();
-    for entry in fs::read_dir(dir)? {
-        let name = entry?.file_name().into_string().ok();
-        names.extend(name.filter(|n| n.starts_with("audit-") && n.ends_with(".jsonl")));
-    }
-    names.sort_unstable();
-    Ok(names)
+/// The folder with the segments: `path` itself, or the one in it that is called `audit`.
+pub(super) fn folder(path: &Path) -> io::Result<PathBuf> {
+    let inner = path.join("audit");
+    let is_outer = segments(path)?.is_empty() && inner.is_dir();
+    Ok(if is_outer { inner } else { path.to_owned() })
 }
 
-/// The name of the last segment that was over before `since`: the one that is followed by another which began no later.
-fn before(names: &[String], since: Option<MicroTime>) -> String {
-    let Some(since) = since else { return String::new() };
+fn is_after(segment: &Segment, current: &Option<Segment>) -> bool {
+    current.as_ref().is_none_or(|current| (segment.number, &segment.stem) > (current.number, &current.stem))
+}
+
+/// The last segment that was over before `since`: the one that is followed by another which began no later.
+fn before(segments: Vec<Segment>, since: Option<MicroTime>) -> Option<Segment> {
     // 2026-01-02T03:04:05.678901Z as 20260102T030405.678, as it stands in a name.
-    let since: String = since.to_string()[..23].chars().filter(|c| !matches!(c, '-' | ':')).collect();
-    let is_over = |next: &String| next.get("audit-".len()..).is_some_and(|start| start < since.as_str());
-    let over = names.iter().skip(1).take_while(|next| is_over(next)).count();
-    over.checked_sub(1).and_then(|i| names.get(i)).cloned().unwrap_or_default()
+    let since: String = since?.to_string()[..23].chars().filter(|c| !matches!(c, '-' | ':')).collect();
+    let is_over =
+        |next: &Segment| next.stem.get("audit-".len()..).is_some_and(|start| start < since.as_str());
+    let over = segments.iter().skip(1).take_while(|next| is_over(next)).count();
+    over.checked_sub(1).and_then(|i| segments.into_iter().nth(i))
 }

@@ -8,6 +8,7 @@ mod account;
 mod answers;
 mod ask;
 mod attacks;
+mod audit_verify;
 #[cfg(feature = "demo")]
 mod can_i;
 mod cli;
@@ -48,6 +49,7 @@ mod one_id;
 #[cfg(feature = "demo")]
 mod plane;
 mod raw;
+mod records;
 #[cfg(feature = "demo")]
 mod rehearsal;
 #[cfg(feature = "demo")]
@@ -60,7 +62,6 @@ mod sinks;
 #[cfg(feature = "demo")]
 mod streams;
 mod token_review;
-mod transparency;
 mod upstream;
 #[cfg(feature = "demo")]
 mod upstreams;

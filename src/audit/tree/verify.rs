@@ -9,6 +9,7 @@
 use super::{
     Hash, Head, Tree,
     leaf::{BadLeaf, Kind, Leaf},
+    proof::Node,
 };
 use std::collections::BTreeSet;
 
@@ -208,8 +209,9 @@ fn blame<E>(
     })
 }
 
-/// The first pass.
-struct Pass {
+/// The first pass, step by step: for who has more to do at each leaf than [`leaves`] does.
+#[derive(Debug, Clone)]
+pub struct Pass {
     found: Leaves,
     last_head: u64,
     /// What the leaves since the last checkpoint say was removed.
@@ -220,7 +222,8 @@ struct Pass {
 }
 
 impl Pass {
-    fn new(from: Tree) -> Self {
+    /// Begins behind what is pruned, as [`leaves`] does.
+    pub fn new(from: Tree) -> Self {
         let first = from.size();
         let found = Leaves {
             tree: from,
@@ -239,7 +242,23 @@ impl Pass {
         Self { found, last_head: 0, unsigned: Gone::default(), segment: None, pruned: (0, 0) }
     }
 
-    fn leaf(&mut self, bytes: &[u8], stored: Option<Hash>) -> Result<Leaf, Fault> {
+    /// What was found so far.
+    pub fn found(&self) -> &Leaves {
+        &self.found
+    }
+
+    /// Takes the next leaf, with the hash that is stored for it.
+    pub fn leaf(&mut self, bytes: &[u8], stored: Option<Hash>) -> Result<Leaf, Fault> {
+        self.leaf_with(bytes, stored, |_, _| ())
+    }
+
+    /// The same, telling each node that thereby became whole, as [`Tree::append_with`] does.
+    pub fn leaf_with(
+        &mut self,
+        bytes: &[u8],
+        stored: Option<Hash>,
+        whole: impl FnMut(Node, Hash),
+    ) -> Result<Leaf, Fault> {
         let sequence = self.found.tree.size();
         let fault = |what| Fault { sequence, what };
         let hash = Hash::leaf(bytes);
@@ -251,7 +270,7 @@ impl Pass {
             return Err(fault(What::Sequence(leaf.sequence)));
         }
         self.mark(&leaf).map_err(|what| fault(What::Mark(what)))?;
-        self.found.tree.append(hash);
+        self.found.tree.append_with(hash, whole);
         Ok(leaf)
     }
 
@@ -304,7 +323,8 @@ impl Pass {
         Ok(())
     }
 
-    fn head(&mut self, head: Head) -> Result<(), Fault> {
+    /// Compares the tree so far with the head of a checkpoint over as many leaves, or over fewer than are there.
+    pub fn head(&mut self, head: Head) -> Result<(), Fault> {
         let found = &mut self.found;
         if head.size < self.last_head {
             return Err(Fault { sequence: head.size, what: What::Order(head.size) });
@@ -324,8 +344,8 @@ impl Pass {
         Ok(())
     }
 
-    /// `head`: a checkpoint that is still to come.
-    fn end(self, head: Option<Head>) -> Result<Leaves, Fault> {
+    /// Ends it. `head`: a checkpoint that is still to come.
+    pub fn end(self, head: Option<Head>) -> Result<Leaves, Fault> {
         let Self { found, .. } = self;
         if let Some(head) = head {
             return Err(Fault { sequence: found.tree.size(), what: What::Truncated(head.size) });
