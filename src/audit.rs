@@ -369,6 +369,7 @@ impl Audit {
             open,
             capacity: config.queue_size,
             on_failure: config.on_failure,
+            hung: journal::HUNG,
             compress: config.compress,
             feed: None,
             metrics: metrics.clone(),

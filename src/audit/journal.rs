@@ -64,8 +64,8 @@ const ENOUGH: usize = 256 << 10;
 const ENOUGH_UNSYNCED: usize = 4 << 20;
 /// How often an idle journal looks at its clock.
 const TICK: Duration = Duration::from_secs(1);
-/// A call to the disk that takes longer is as good as one that fails.
-const HUNG: Duration = Duration::from_secs(10);
+/// A call to the disk that takes longer is as good as one that fails: a sensible [`Setup::hung`].
+pub(crate) const HUNG: Duration = Duration::from_secs(10);
 /// How long a stop waits for a failing disk.
 const LAST_WAIT: Duration = Duration::from_secs(5);
 /// A buffer that grew past this is given back after use.
@@ -94,6 +94,8 @@ pub(crate) struct Setup {
     pub(crate) capacity: usize,
     /// What becomes of lines that cannot be kept.
     pub(crate) on_failure: OnFailure,
+    /// A call to the disk that takes longer is as good as one that fails.
+    pub(crate) hung: Duration,
     /// Whether finished segments are compressed.
     pub(crate) compress: bool,
     /// Who is told what is on the disk.
@@ -144,7 +146,7 @@ impl std::fmt::Debug for Waiting {
 impl Journal {
     /// Begins to write.
     pub(crate) fn start(setup: Setup) -> io::Result<Self> {
-        let Setup { segments, open, capacity, on_failure, compress, feed, metrics, summaries } = setup;
+        let Setup { segments, open, capacity, on_failure, hung, compress, feed, metrics, summaries } = setup;
         let sealer = compress.then(|| seal::start(segments.dir(), segments.finished())).transpose()?;
         let keep = feed.is_none().then_some(*segments.keep());
         let shared = Arc::new(Shared {
@@ -161,6 +163,7 @@ impl Journal {
             started: Instant::now(),
             capacity,
             on_failure,
+            hung,
             feed,
             metrics,
         });
@@ -348,7 +351,7 @@ impl Journal {
         self.shared.wake.notify_all();
         self.shared.wake_syncer.notify_all();
         // A disk that hangs would hold its threads for ever.
-        let patience = LAST_WAIT + HUNG;
+        let patience = LAST_WAIT + self.shared.hung;
         let ended = self.shared.ended.wait_timeout_while(state, patience, |state| !state.closed);
         let (mut state, late) = ended.unwrap_or_else(PoisonError::into_inner);
         state.closed = true;

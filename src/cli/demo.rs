@@ -1,6 +1,6 @@
 //! `gatelog demo`: a cluster in memory, the gate in front of it, and three users to be.
 
-use super::{Outcome, misconfigured, print, serve, usage};
+use super::{Outcome, misconfigured, print, serve::Signals, usage};
 use crate::{
     config,
     demo::{
@@ -74,7 +74,7 @@ pub(super) fn run(args: Args) -> Outcome {
 }
 
 async fn demo(args: &Args, site: &Site) -> Outcome {
-    let stop = serve::shutdown().context("cannot listen for signals")?;
+    let signals = Signals::listen().context("cannot listen for signals")?;
     let options = Options::new(site.cluster_tls().map_err(anyhow::Error::new)?);
     let mut options = options.context("cannot listen on the loopback interface")?;
     options.gateway.reads_rules = args.cluster_rules;
@@ -117,7 +117,7 @@ async fn demo(args: &Args, site: &Site) -> Outcome {
     };
     let _ = tokio::time::timeout(Duration::from_secs(5), ready).await;
     print(&welcome(&program, site, gate.address(), gate.admin(), cluster.addr(), provider))?;
-    stop.await;
+    signals.first(gate.gateway().audit().clone()).await;
     print(&format!("\nStopping. The record stays in {}\n", site.record().display()))?;
     gate.drain().await;
     cluster.stop().await;

@@ -2,13 +2,14 @@
 
 use super::{Outcome, misconfigured};
 use crate::{
+    audit::Audit,
     config,
     server::{self, StartError},
     telemetry::log::{self, Filter, Format},
 };
 use anyhow::Context;
-use std::{io, net::SocketAddr, path::PathBuf, process::ExitCode};
-use tokio::signal::unix::{SignalKind, signal};
+use std::{io, net::SocketAddr, path::PathBuf, process::ExitCode, sync::Arc, time::Duration};
+use tokio::signal::unix::{Signal, SignalKind, signal};
 
 /// Run the gate
 ///
@@ -40,7 +41,7 @@ pub(super) fn run(args: Args) -> Outcome {
     }
     let runtime = super::runtime()?;
     let outcome = runtime.block_on(async {
-        let stop = shutdown().context("cannot listen for signals")?;
+        let signals = Signals::listen().context("cannot listen for signals")?;
         let mut gate = match server::start(config).await {
             Ok(gate) => gate,
             Err(StartError::Config(errors)) => return Ok(misconfigured(&errors)),
@@ -49,7 +50,7 @@ pub(super) fn run(args: Args) -> Outcome {
         let admin = gate.admin().map(|address| address.to_string());
         tracing::info!(address = %gate.address(), admin, version = env!("CARGO_PKG_VERSION"), "serving");
         gate.check_account();
-        stop.await;
+        signals.first(gate.gateway().audit().clone()).await;
         gate.drain().await;
         Ok(ExitCode::SUCCESS)
     });
@@ -58,25 +59,40 @@ pub(super) fn run(args: Args) -> Outcome {
     outcome
 }
 
-/// Ready at the first SIGTERM or SIGINT; the second ends the process with exit code 1, whatever it is doing. To be called on
-/// a runtime, and early: from then on signals no longer kill.
-pub(super) fn shutdown() -> io::Result<impl Future<Output = ()>> {
-    let mut terminate = signal(SignalKind::terminate())?;
-    let mut interrupt = signal(SignalKind::interrupt())?;
-    Ok(async move {
-        let mut next = async move || {
-            tokio::select! {
-                _ = terminate.recv() => "SIGTERM",
-                _ = interrupt.recv() => "SIGINT",
-            }
-        };
-        let signal = next().await;
+/// How long the second signal waits for the record.
+const LAST_WRITE: Duration = Duration::from_secs(1);
+
+/// The signals that end the process. To be made on a runtime, and early: from then on they no longer kill.
+pub(super) struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
+}
+
+impl Signals {
+    pub(super) fn listen() -> io::Result<Self> {
+        Ok(Self { terminate: signal(SignalKind::terminate())?, interrupt: signal(SignalKind::interrupt())? })
+    }
+
+    /// Ready at the first SIGTERM or SIGINT; the second ends the process with exit code 1, whatever it is doing, but for what
+    /// `audit` has to write.
+    pub(super) async fn first(mut self, audit: Arc<Audit>) {
+        let signal = self.next().await;
         tracing::info!(signal, "stopping; a second signal stops at once");
         tokio::spawn(async move {
-            let signal = next().await;
+            let signal = self.next().await;
             tracing::warn!(signal, "stopped at once, what was under way is cut");
+            if !audit.flush_within(LAST_WRITE) {
+                tracing::error!("the end of the audit record is not on the disk");
+            }
             log::flush();
             std::process::exit(1);
         });
-    })
+    }
+
+    async fn next(&mut self) -> &'static str {
+        tokio::select! {
+            _ = self.terminate.recv() => "SIGTERM",
+            _ = self.interrupt.recv() => "SIGINT",
+        }
+    }
 }

@@ -87,5 +87,9 @@ pub(super) fn seal(dir: &Path, segment: &Segment) -> io::Result<()> {
     }
     written?;
     sync_folder(dir)?;
-    fs::remove_file(&segment.path)
+    match fs::remove_file(&segment.path) {
+        // Removed in the meantime, because it was old.
+        Err(e) if e.kind() == io::ErrorKind::NotFound => fs::remove_file(&done),
+        removed => removed,
+    }
 }

@@ -1,7 +1,7 @@
 //! What the queue, its threads and those who wait have in common.
 
 use super::{
-    ENOUGH, ENOUGH_UNSYNCED, HUNG, Mark, SPARE, TICK,
+    ENOUGH, ENOUGH_UNSYNCED, Mark, SPARE, TICK,
     disk::{Disk, Synced},
     line::{Entry, Line},
 };
@@ -41,6 +41,7 @@ pub(super) struct Shared {
     pub(super) started: Instant,
     pub(super) capacity: usize,
     pub(super) on_failure: OnFailure,
+    pub(super) hung: Duration,
     pub(super) feed: Option<Feed>,
     pub(super) metrics: Metrics,
 }
@@ -300,7 +301,7 @@ impl Shared {
     pub(super) fn blocked(&self) -> Result<(), Unkept> {
         let since =
             self.busy.iter().map(|busy| busy.load(Ordering::Relaxed)).filter(|since| *since > 0).min();
-        if since.is_some_and(|since| self.started.elapsed() > Duration::from_millis(since) + HUNG) {
+        if since.is_some_and(|since| self.started.elapsed() > Duration::from_millis(since) + self.hung) {
             return Err(Unkept("its disk hangs".into()));
         }
         if self.feed.as_ref().is_some_and(Feed::is_full) {

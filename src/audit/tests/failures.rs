@@ -317,3 +317,113 @@ fn senseless_values_are_refused() {
     assert_eq!(keys.len(), 6, "{keys:?}");
     assert!(Audit::start(config, &Registry::new()).is_err());
 }
+
+/// mode, method, whether it is refused => how often the disk was waited for
+#[tokio::test]
+async fn only_what_is_forwarded_costs_a_sync() {
+    let omits = "{apiVersion: audit.k8s.io/v1, kind: Policy, omitStages: [RequestReceived], rules: [{level: Metadata}]}";
+    let rows = [
+        (METADATA, Mode::Strict, "DELETE", false, 1..=2),
+        (METADATA, Mode::Strict, "DELETE", true, 0..=1),
+        (METADATA, Mode::Blocking, "DELETE", false, 0..=1),
+        (METADATA, Mode::Batch, "DELETE", false, 0..=1),
+        (METADATA, Mode::Strict, "GET", false, 0..=1),
+        (omits, Mode::Strict, "DELETE", false, 1..=2),
+        (omits, Mode::Strict, "DELETE", true, 0..=1),
+    ];
+    for (policy, changes, method, refused, syncs) in rows {
+        let record = Record::with(policy, |config| config.modes.changes = changes);
+        // One that comes of itself within a second may be among them.
+        let before = record.audit.metrics.sync_seconds.get_sample_count();
+        let mut trail = record.begin(method, "/api/v1/namespaces/a/pods/p");
+        if refused {
+            trail.refused(&Status::unavailable("x", None));
+        } else {
+            trail.commit();
+            trail.kept().await.unwrap();
+            trail.started(200, &as_json());
+        }
+        let settled = trail.complete(End::default());
+        settled.await;
+        let made = record.audit.metrics.sync_seconds.get_sample_count() - before;
+        assert!(syncs.contains(&made), "{changes:?} {method} {refused}: {made}");
+        if changes != Mode::Batch {
+            assert!(
+                lines(&record.folder.0).iter().any(|e| e["stage"] == "ResponseComplete"),
+                "it is written by then"
+            );
+        }
+        let events = record.events();
+        let stages: Vec<_> = events.iter().map(|e| e["stage"].as_str().unwrap()).collect();
+        let journal_only = |e: &Value| e["annotations"]["gatelog.dev/journal-only"] == "true";
+        if policy == omits && refused {
+            assert_eq!(stages, ["ResponseComplete"], "nothing was forwarded");
+        } else {
+            assert_eq!(stages, ["RequestReceived", "ResponseComplete"]);
+            assert_eq!(journal_only(&events[0]), policy == omits);
+        }
+    }
+}
+
+/// stages that are omitted, method, whether it was forwarded => what the next start says of it
+#[tokio::test]
+async fn what_a_crash_leaves_open_is_closed_once() {
+    let pods = "/api/v1/namespaces/a/pods/p";
+    let rows = [
+        ("", "DELETE", true, true),
+        ("", "GET", true, true),
+        ("", "GET", false, true),
+        ("RequestReceived", "DELETE", true, true),
+        ("RequestReceived", "DELETE", false, false),
+        ("RequestReceived", "GET", true, false),
+        ("ResponseComplete", "DELETE", true, true),
+        ("RequestReceived, ResponseComplete", "DELETE", true, true),
+    ];
+    for (omitted, method, forwarded, closed) in rows {
+        for ended in [false, true] {
+            let policy = format!(
+                "{{apiVersion: audit.k8s.io/v1, kind: Policy, rules: [{{level: Metadata, omitStages: [{omitted}]}}]}}"
+            );
+            let record = Record::new(&policy);
+            let mut trail = record.begin(method, pods);
+            let id = trail.audit_id().to_str().unwrap().to_owned();
+            if forwarded {
+                trail.commit();
+                trail.kept().await.unwrap();
+            }
+            if ended {
+                trail.started(200, &as_json());
+                drop(trail.complete(End::default()));
+            }
+            record.audit.shutdown().unwrap();
+            // What comes now does not reach the file, as if the process had died.
+            drop(trail);
+            for start in 0..2 {
+                let config = Config::new(&record.folder.0, Policy::parse(METADATA).unwrap());
+                let audit = Audit::start(config, &Registry::new()).unwrap();
+                audit.shutdown().unwrap();
+                let unknown: Vec<_> = lines(&record.folder.0)
+                    .into_iter()
+                    .filter(|e| e["annotations"]["gatelog.dev/outcome"] == "unknown")
+                    .collect();
+                assert_eq!(
+                    unknown.len(),
+                    usize::from(closed && !ended),
+                    "{omitted} {method} {ended} {start}"
+                );
+                for line in unknown {
+                    assert_eq!(
+                        (&line["auditID"], &line["verb"]),
+                        (&json!(id), &json!(if method == "GET" { "get" } else { "delete" }))
+                    );
+                    assert_eq!(
+                        (&line["stage"], &line["user"]["username"]),
+                        (&json!("ResponseComplete"), &json!("alice"))
+                    );
+                    assert_eq!(line["objectRef"]["name"], "p");
+                    assert_eq!(line["annotations"]["gatelog.dev/journal-only"], Value::Null);
+                }
+            }
+        }
+    }
+}

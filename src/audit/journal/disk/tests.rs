@@ -49,6 +49,10 @@ struct Plan {
     dead: bool,
     calls: usize,
     syncs: usize,
+    /// How long a sync takes.
+    slow: Duration,
+    /// No sync comes back.
+    hangs: bool,
     /// Bytes of each file that are on the disk.
     durable: HashMap<PathBuf, u64>,
 }
@@ -72,6 +76,24 @@ impl Faulty {
 
     pub(in crate::audit::journal) fn syncs(&self) -> usize {
         self.0.lock().unwrap().syncs
+    }
+
+    pub(in crate::audit::journal) fn take(&self, time: Duration) {
+        self.0.lock().unwrap().slow = time;
+    }
+
+    pub(in crate::audit::journal) fn hang(&self, hangs: bool) {
+        self.0.lock().unwrap().hangs = hangs;
+    }
+
+    /// What would survive if the power went now.
+    pub(in crate::audit::journal) fn durable(&self, dir: &Path) -> String {
+        let mut all = Vec::new();
+        for segment in folder::segments(dir).unwrap() {
+            let durable = self.0.lock().unwrap().durable.get(&segment.path).copied().unwrap_or(u64::MAX);
+            segment.open().unwrap().take(durable).read_to_end(&mut all).unwrap();
+        }
+        String::from_utf8(all).unwrap()
     }
 
     fn next(&self) -> Fault {
@@ -137,11 +159,16 @@ impl Sink for Handle {
     }
 
     fn sync(&self) -> io::Result<()> {
+        let len = self.file.metadata()?.len();
+        std::thread::sleep(self.disk.0.lock().unwrap().slow);
+        while self.disk.0.lock().unwrap().hangs {
+            std::thread::sleep(Duration::from_millis(2));
+        }
         let fault = self.disk.next();
         let mut plan = self.disk.0.lock().unwrap();
         plan.syncs += 1;
         if matches!(fault, Fault::None | Fault::Done | Fault::Half) {
-            let len = self.file.metadata()?.len();
+            // No more than what was there when it began.
             plan.durable.insert(self.path.clone(), len);
         }
         if matches!(fault, Fault::None | Fault::Half) { Ok(()) } else { Err(failed()) }
