@@ -43,7 +43,6 @@ pub mod event;
 pub mod folder;
 mod id;
 mod journal;
-#[expect(dead_code, reason = "not wired yet")]
 mod ledger;
 mod note;
 mod object;
@@ -62,6 +61,7 @@ use journal::{
     open::Open,
     segment::{self, Segments},
 };
+use ledger::Ledger;
 use note::Note;
 use policy::Policy;
 use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
@@ -196,6 +196,8 @@ pub enum Mode {
 pub struct Audit {
     policy: ArcSwap<Policy>,
     journal: Journal,
+    // Goes after the journal, which tells it what is written.
+    ledger: Ledger,
     /// The folder is ours until this goes.
     lock: Mutex<Option<File>>,
     strangers: Arc<Strangers>,
@@ -267,7 +269,7 @@ impl Config {
             on_failure: OnFailure::default(),
             modes: Modes { changes: Mode::Strict, reads: Mode::Blocking },
             compress: true,
-            signing: Signing { stdout: Some(Duration::from_secs(60)), ..Signing::default() },
+            signing: Signing::default(),
             watch_events: false,
             redaction: Redaction::default(),
             sinks: Vec::new(),
@@ -342,9 +344,21 @@ impl Audit {
         let open = journal::recover::open(&config.dir).map_err(fault)?;
         let dir = config.dir.clone();
         let unended = open.list();
-        let audit = Self::with_segments(config, segments, open, key, metrics)?;
+        let cursors = Cursors::open(&config.dir, &config.sinks);
+        let ledger = Self::tree(&config, &cursors, registry)?;
+        let audit = Self::with_segments(config, segments, open, key, metrics, ledger, cursors)?;
         audit.recover(&dir, torn, &unended);
         Ok(audit)
+    }
+
+    /// Goes on with the tree, first of all with what an earlier process left unsigned.
+    fn tree(config: &Config, cursors: &Arc<Cursors>, registry: &Registry) -> Result<Ledger, Error> {
+        let fault = |e| FolderError::Io(config.dir.clone(), "its segments cannot be read", e);
+        let opened = ledger::open(config)?;
+        let from = opened.position().unwrap_or_default();
+        let mut steps = Vec::new();
+        let end = journal::recover::steps(&config.dir, from, |step, _| steps.push(step)).map_err(fault)?;
+        opened.begin(&mut steps, end, config, cursors.clone(), registry)
     }
 
     fn with_segments(
@@ -353,6 +367,8 @@ impl Audit {
         open: Open,
         key: redact::Key,
         metrics: Metrics,
+        ledger: Ledger,
+        cursors: Arc<Cursors>,
     ) -> Result<Arc<Self>, Error> {
         let Redaction { off, rules } = config.redaction;
         let redactor = Redactor::new(key, off, rules).map_err(Error::redaction)?;
@@ -371,7 +387,7 @@ impl Audit {
             on_failure: config.on_failure,
             hung: journal::HUNG,
             compress: config.compress,
-            feed: None,
+            feed: Some(ledger.feed().clone()),
             metrics: metrics.clone(),
             summaries,
         })
@@ -379,6 +395,7 @@ impl Audit {
         Ok(Arc::new(Self {
             policy: ArcSwap::from_pointee(config.policy),
             journal,
+            ledger,
             lock,
             strangers,
             metrics,
@@ -390,7 +407,7 @@ impl Audit {
             max_response_object: config.max_response_object,
             watch_events: config.watch_events,
             trusted_proxies: config.trusted_proxies,
-            cursors: Cursors::open(&config.dir, &config.sinks),
+            cursors,
         }))
     }
 
@@ -445,6 +462,12 @@ impl Audit {
         self.journal.flush().await
     }
 
+    /// The last head of the tree that was signed, and each that follows.
+    #[allow(dead_code, reason = "the sinks are not wired yet")]
+    pub(crate) fn checkpoints(&self) -> watch::Receiver<ledger::Signed> {
+        self.ledger.heads()
+    }
+
     /// Up to where there are whole lines in the journal's files; who reads them is told by it when there are more.
     pub(crate) fn progress(&self) -> watch::Receiver<ledger::Position> {
         self.journal.position()
@@ -452,13 +475,15 @@ impl Audit {
 
     /// What is wrong with the disk, for readiness.
     pub fn healthy(&self) -> Result<(), String> {
-        self.journal.healthy()
+        self.journal.healthy()?;
+        self.ledger.healthy()
     }
 
     /// Writes out everything and ends the writer; blocks for some seconds if the disk fails. To be called when no request
     /// is open any more: what comes later is lost.
     pub fn shutdown(&self) -> Result<(), Error> {
         let lost = self.journal.close();
+        self.ledger.stop(lost);
         drop(self.lock.lock().unwrap_or_else(PoisonError::into_inner).take());
         match lost {
             0 => Ok(()),

@@ -48,7 +48,6 @@ mod disk;
 pub(crate) mod line;
 pub(crate) mod open;
 pub(crate) mod prune;
-#[cfg_attr(not(test), expect(dead_code, reason = "the tree asks for it, and is not wired yet"))]
 pub(crate) mod recover;
 mod seal;
 pub(crate) mod segment;

@@ -10,6 +10,7 @@ use crate::{
     },
     endpoint,
 };
+use std::time::Duration;
 
 /// All of the section.
 pub(super) fn recording(
@@ -51,7 +52,7 @@ pub(super) fn recording(
         ),
         modes: modes(section, default.modes),
         compress: section.flag("compress", default.compress),
-        signing: signing(section, &default.signing),
+        signing: signing(section),
         watch_events: section.flag("watchEvents", default.watch_events),
         redaction: redaction(section),
         sinks: sinks(section),
@@ -81,13 +82,13 @@ fn modes(section: &Section<'_>, default: Modes) -> Modes {
     modes
 }
 
-fn signing(section: &Section<'_>, default: &Signing) -> Signing {
+fn signing(section: &Section<'_>) -> Signing {
     let part = section.section("signing");
     let signing = Signing {
         key_file: part.path("keyFile"),
         origin: part.text("origin"),
         previous_keys: part.all_parsed("previousKeys"),
-        stdout: part.duration_or_none("stdout", default.stdout),
+        stdout: part.duration_or_none("stdout", Some(Duration::from_secs(60))),
     };
     part.done();
     signing

@@ -76,10 +76,9 @@ pub(super) struct Edition {
 /// A log that was found.
 #[derive(Debug)]
 pub(super) struct Found {
-    /// Its newest checkpoint.
-    pub(super) checkpoint: Checkpoint,
+    /// What its newest checkpoint is of.
     pub(super) mark: Mark,
-    /// Its tree.
+    /// The tree of that.
     pub(super) tiles: Tiles,
 }
 
@@ -187,7 +186,7 @@ impl Store {
         if tiles.tree().head() != checkpoint.head {
             return Err(Unfit::Root(size));
         }
-        Ok(Some(Found { checkpoint, mark, tiles }))
+        Ok(Some(Found { mark, tiles }))
     }
 
     fn marks(&self) -> io::Result<Vec<Mark>> {

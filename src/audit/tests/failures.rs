@@ -54,8 +54,10 @@ mod disk {
                 Ok(Arc::new(Faulty(disk.clone(), file)))
             }));
             let key = redact::Key::new(&[0; 32]);
-            let audit = Audit::with_segments(config, segments, Open::default(), key, Metrics::unregistered())
-                .unwrap();
+            let cursors = Cursors::open(&config.dir, &[]);
+            let ledger = Audit::tree(&config, &cursors, &Registry::new()).unwrap();
+            let (open, metrics) = (Open::default(), Metrics::unregistered());
+            let audit = Audit::with_segments(config, segments, open, key, metrics, ledger, cursors).unwrap();
             Record { folder, audit }
         }
 
@@ -273,8 +275,9 @@ fn two_processes_cannot_share_a_folder() {
 fn what_a_crash_tore_is_ended_and_told() {
     let folder = Folder::new();
     let torn = "audit-20260102T030405.678Z-00000007.jsonl";
-    fs::write(folder.0.join(torn), "{\"kind\":\"Event\"}\n{\"kind\":\"Ev").unwrap();
     let config = Config::new(&folder.0, Policy::parse(METADATA).unwrap());
+    Audit::start(config.clone(), &Registry::new()).unwrap().shutdown().unwrap();
+    fs::write(folder.0.join(torn), "{\"kind\":\"Event\"}\n{\"kind\":\"Ev").unwrap();
     let audit = Audit::start(config, &Registry::new()).unwrap();
     audit.shutdown().unwrap();
     let segments = folder::segments(&folder.0).unwrap();

@@ -75,7 +75,8 @@ mod tests {
 
     #[test]
     fn what_is_less_safe_than_it_could_be_is_said() {
-        let default = Config::new("/d", Policy::shipped("metadata").unwrap());
+        let mut default = Config::new("/d", Policy::shipped("metadata").unwrap());
+        default.signing.stdout = Some(std::time::Duration::from_secs(60));
         let said = |config: &Config| lines(config, 1).map(|line| line.to_string());
         assert_eq!(
             said(&default),
