@@ -30,6 +30,7 @@
 //! | `gatelog.dev/bytes-in`, `gatelog.dev/bytes-out` | of a long-running request: from and to the caller |
 //! | `gatelog.dev/end` | why it ended, when that was not the plain end of the answer |
 //! | `gatelog.dev/lost`, `gatelog.dev/suppressed`, `gatelog.dev/torn` | on lines of their own: what the record lacks |
+//! | `gatelog.dev/sink-gap` | on lines that only a sink's receiver gets: what it lacks, or is sent again |
 //!
 //! How long lines wait, and what happens when the disk fails: `journal`. What is recorded of bodies: `object`.
 //!
