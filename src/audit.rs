@@ -464,7 +464,6 @@ impl Audit {
     }
 
     /// The last head of the tree that was signed, and each that follows.
-    #[allow(dead_code, reason = "the sinks are not wired yet")]
     pub(crate) fn checkpoints(&self) -> watch::Receiver<ledger::Signed> {
         self.ledger.heads()
     }

@@ -18,7 +18,7 @@ mod status;
 mod stdout;
 mod webhook;
 
-use super::Audit;
+use super::{Audit, ledger::told};
 use crate::endpoint;
 use batch::{Batch, Lines, Room};
 use heads::Heads;
@@ -196,7 +196,7 @@ impl Sinks {
             reader: Some(Reader::new(name, dir, cursor, status.metrics().gaps.clone())),
             cursors,
             progress: audit.progress(),
-            heads: Heads::new(None, |_| Vec::new()),
+            heads: Heads::new(Some(audit.checkpoints()), told::line),
             stop: self.stop.subscribe(),
             status,
             unstored: false,

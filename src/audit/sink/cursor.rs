@@ -82,7 +82,6 @@ impl Cursors {
 
     /// What every configured sink has taken for good; None when there is none. A segment is taken when this is in a later one: a
     /// sink moves on to the next as soon as there is one. Without a cursor a sink has taken nothing.
-    #[allow(dead_code, reason = "the tree asks for it before it prunes")]
     pub(crate) fn least(&self) -> Option<Position> {
         self.0
             .iter()
