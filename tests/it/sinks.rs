@@ -56,7 +56,12 @@ impl Site {
         let folder = Folder::new("sinks");
         folder.put("policy.yaml", POLICY);
         folder.put("ca.crt", &world.ca.pem());
-        Self { world, upstream, folder, options: format!("policyFile: policy.yaml, {audit}") }
+        Self {
+            world,
+            upstream,
+            folder,
+            options: format!("policyFile: policy.yaml, signing: {{stdout: none}}, {audit}"),
+        }
     }
 
     fn options(&self) -> Options {
@@ -161,6 +166,13 @@ impl Taken {
         events.iter().filter(|e| e["annotations"]["gatelog.dev/checkpoint"].is_null()).map(name).collect()
     }
 
+    /// The signed heads among them.
+    fn heads(&self) -> Vec<String> {
+        let events = self.0.lock().unwrap();
+        let note = |event: &Value| Some(event["annotations"]["gatelog.dev/checkpoint"].as_str()?.to_owned());
+        events.iter().filter_map(note).collect()
+    }
+
     fn len(&self) -> usize {
         self.0.lock().unwrap().len()
     }
@@ -255,6 +267,10 @@ async fn a_webhook_that_fails_in_every_way_gets_everything_in_order() {
         );
     }
     gate.drain().await;
+    // The last head is the journal's own.
+    let head = fs::read_to_string(site.folder.0.join("audit/log/checkpoint")).unwrap();
+    assert_eq!(taken.heads().last(), Some(&head));
+    assert!(taken.heads().len() >= 2);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
@@ -425,7 +441,7 @@ fn reader(fifo: &Path, text: &Arc<Mutex<Vec<u8>>>, until: usize) -> std::thread:
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn standard_output_survives_its_readers() {
-    let site = Site::new("signing: {stdout: none}, sinks: [{name: out, stdout: {}}]").await;
+    let site = Site::new("sinks: [{name: out, stdout: {}}]").await;
     let config = scene::write(&site.folder, &site.world, site.upstream.addr, &site.options());
     assert!(config.ends_with("gatelog.yaml"));
     let fifo = site.folder.0.join("fifo");

@@ -162,7 +162,8 @@ impl<D: Deliver> Runner<D> {
 
     /// However long it takes.
     async fn deliver(&mut self, batch: &Batch) {
-        let mut ranges = Vec::from([0..batch.len()]);
+        let whole = 0..batch.len();
+        let mut ranges = vec![whole];
         while let Some(range) = ranges.pop() {
             if self.whole(batch.lines(range.clone())).await {
                 self.status.delivered(range.len());
