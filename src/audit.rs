@@ -29,6 +29,9 @@
 //! | `gatelog.dev/watch-events` | with `watchEvents`: how many events of each type a watch has brought, `{"ADDED":2}`; `{"uncounted":…}` says why not |
 //! | `gatelog.dev/bytes-in`, `gatelog.dev/bytes-out` | of a long-running request: from and to the caller |
 //! | `gatelog.dev/end` | why it ended, when that was not the plain end of the answer |
+//! | `gatelog.dev/outcome` | `unknown`: the process ended before the request did, and the next one wrote this last event |
+//! | `gatelog.dev/journal-only` | `true`: the policy omits this stage; only the journal has it |
+//! | `gatelog.dev/salt` | randomness, behind all others, so that nobody finds a line by guessing what its hash was made of |
 //! | `gatelog.dev/lost`, `gatelog.dev/suppressed`, `gatelog.dev/torn` | on lines of their own: what the record lacks |
 //! | `gatelog.dev/sink-gap` | on lines that only a sink's receiver gets: what it lacks, or is sent again |
 //!
@@ -36,7 +39,7 @@
 //!
 //! Divergences from kube-apiserver, on purpose: a body is recorded as it was sent, without defaults filled in; objects that hold
 //! secrets never are; a refused upgrade has the code that the caller got; the reason and message of an error that the
-//! upstream answered are read from its body at every level.
+//! upstream answered are read from its body at every level; a request without a last event gets one at the next start.
 
 mod capture;
 mod cidr;
@@ -100,7 +103,7 @@ pub struct Config {
     pub max_backups: Option<usize>,
     /// Bytes of finished segments that are not removed.
     pub max_total_size: Option<u64>,
-    /// Bytes that events may take in memory, the places held for last events included.
+    /// Bytes that events may take in memory until they are written, the places held for last events included.
     pub queue_size: usize,
     /// Bytes of a `requestObject` that are recorded; a longer body is a digest.
     pub max_request_object: usize,

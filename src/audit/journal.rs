@@ -11,7 +11,8 @@
 //!   a change of threads;
 //! - the writer, when somebody waits and cannot do it himself, when the buffer is big, or after [`LINGER`];
 //! - the syncer, before it syncs. One sync is for all that wait when it begins; while it runs the next ones gather. It runs when
-//!   somebody waits for the disk, after [`EVENTS`] lines or [`EVERY`] at the latest, and never on a caller's thread.
+//!   somebody waits for the disk, else after [`EVENTS`](super::ledger::feed::EVENTS) lines or [`EVERY`], and never on a
+//!   caller's thread.
 //!
 //! What is synced is told to the tree ([`Feed`]) and to those who read along ([`Journal::position`]), and is never taken back.
 //! Until then lines stay in memory: a sync that fails says nothing of the disk, and they are written to another file (`segment`).

@@ -313,19 +313,23 @@ impl Shared {
     /// Waits until everything before `mark` is reached, or the disk fails.
     pub(super) async fn reached(&self, reach: &watch::Sender<Reach>, mark: Mark) -> Result<(), Unkept> {
         let mut reach = reach.subscribe();
-        loop {
-            let over = |reach: &Reach| reach.mark >= mark.0 || reach.failing;
+        let over = |reach: &Reach| reach.mark >= mark.0 || reach.failing;
+        let failed = loop {
+            if let Err(blocked) = self.blocked() {
+                break blocked;
+            }
             let waited = tokio::time::timeout(TICK, reach.wait_for(over)).await;
-            let failed = match waited.map(|reach| reach.map(|reach| *reach)) {
+            match waited.map(|reach| reach.map(|reach| *reach)) {
                 Ok(Ok(reach)) if reach.mark >= mark.0 => return Ok(()),
-                Ok(Ok(_)) => Unkept("its disk fails".into()),
-                Ok(Err(_)) => Unkept("its writer is gone".into()),
-                Err(_) => match self.blocked() {
-                    Ok(()) => continue,
-                    Err(blocked) => blocked,
-                },
-            };
-            return if self.on_failure == OnFailure::Refuse { Err(failed) } else { Ok(()) };
+                Ok(Ok(_)) => break Unkept("its disk fails".into()),
+                Ok(Err(_)) => break Unkept("its writer is gone".into()),
+                // Time to look again whether it hangs.
+                Err(_) => {}
+            }
+        };
+        match self.on_failure {
+            OnFailure::Refuse => Err(failed),
+            OnFailure::Open => Ok(()),
         }
     }
 }

@@ -9,25 +9,34 @@ use std::{
     time::{Instant, SystemTime},
 };
 
+/// After a sync that nobody waited for the disk has so many times its duration for others.
+const REST: u32 = 10;
+
 pub(super) struct Syncer(pub(super) Arc<Shared>);
 
 impl Syncer {
     pub(super) fn run(self) {
-        while self.gather() {
+        let mut rested = Instant::now();
+        while self.gather(rested) {
+            let began = Instant::now();
             self.sync();
+            let took = began.elapsed();
+            rested = Instant::now() + (took * REST).min(EVERY);
         }
         // What the writer wrote last.
         self.sync();
     }
 
-    /// Waits until a sync is due. Says whether there may be another one after it.
-    fn gather(&self) -> bool {
+    /// Waits until a sync is due: when somebody waits for it, or when there is much, but not before `rested`. Says whether there
+    /// may be another one after it.
+    fn gather(&self, rested: Instant) -> bool {
         let shared = &*self.0;
         let until = Instant::now() + EVERY;
         let mut state = shared.lock();
         loop {
-            let left = until.saturating_duration_since(Instant::now());
-            let due = left.is_zero() || state.sync_due || state.wanted > shared.synced.borrow().mark;
+            let time = if state.sync_due { rested.min(until) } else { until };
+            let left = time.saturating_duration_since(Instant::now());
+            let due = left.is_zero() || state.wanted > shared.synced.borrow().mark;
             if state.drained || due && state.failing.is_none() {
                 break;
             }
