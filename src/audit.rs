@@ -335,13 +335,7 @@ impl Audit {
             return Err(fault);
         }
         let metrics = Metrics::register(registry)?;
-        let keep = segment::Keep {
-            max_size: config.max_size,
-            rotate_every: config.rotate_every,
-            max_age: config.max_age,
-            max_backups: config.max_backups,
-            max_total_size: config.max_total_size,
-        };
+        let keep = segment::Keep { max_size: config.max_size, rotate_every: config.rotate_every };
         let (segments, torn) = Segments::open(&config.dir, keep)?;
         let key = redact::Key::new(&segment::key(&config.dir)?);
         let fault = |e| FolderError::Io(config.dir.clone(), "its segments cannot be read", e);

@@ -48,7 +48,6 @@ use writer::Writer;
 mod disk;
 pub(crate) mod line;
 pub(crate) mod open;
-pub(crate) mod prune;
 pub(crate) mod recover;
 mod seal;
 pub(crate) mod segment;
@@ -148,7 +147,6 @@ impl Journal {
     pub(crate) fn start(setup: Setup) -> io::Result<Self> {
         let Setup { segments, open, capacity, on_failure, hung, compress, feed, metrics, summaries } = setup;
         let sealer = compress.then(|| seal::start(segments.dir(), segments.finished())).transpose()?;
-        let keep = feed.is_none().then_some(*segments.keep());
         let shared = Arc::new(Shared {
             state: Mutex::default(),
             wake: Condvar::new(),
@@ -168,7 +166,7 @@ impl Journal {
             metrics,
         });
         let thread = |name: &str| std::thread::Builder::new().name(name.into());
-        let writer = Writer { shared: shared.clone(), summaries, sealer, keep };
+        let writer = Writer { shared: shared.clone(), summaries, sealer };
         let mut threads = vec![thread("audit-journal").spawn(move || writer.run())?];
         let journal = |threads| Self { shared: shared.clone(), threads: Mutex::new(threads) };
         let syncer = syncer::Syncer(shared.clone());

@@ -48,19 +48,13 @@ use std::{
     time::{Duration, SystemTime},
 };
 
-/// When a segment ends and how long it stays.
+/// When a segment ends.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) struct Keep {
     /// Bytes after which the next segment begins.
     pub(crate) max_size: u64,
     /// Age after which the next segment begins.
     pub(crate) rotate_every: Option<Duration>,
-    /// Age after which a finished segment is removed.
-    pub(crate) max_age: Option<Duration>,
-    /// Finished segments that stay.
-    pub(crate) max_backups: Option<usize>,
-    /// Bytes of all segments that stay.
-    pub(crate) max_total_size: Option<u64>,
 }
 
 /// The last line of an earlier process, cut off in its middle.
@@ -188,10 +182,6 @@ impl Segments {
 
     pub(crate) fn dir(&self) -> &Path {
         &self.dir
-    }
-
-    pub(crate) fn keep(&self) -> &Keep {
-        &self.keep
     }
 
     /// Hands over the lock: who has it says how long the folder is ours.

@@ -10,8 +10,7 @@ use line::Part;
 use segment::Keep;
 use std::io::Read as _;
 
-const KEEP: Keep =
-    Keep { max_size: 1 << 20, rotate_every: None, max_age: None, max_backups: None, max_total_size: None };
+const KEEP: Keep = Keep { max_size: 1 << 20, rotate_every: None };
 
 fn setup(segments: Segments) -> Setup {
     Setup {

@@ -3,9 +3,7 @@
 use super::{
     ENOUGH, LAST_WAIT, LINGER, Summaries, TICK,
     line::{Entry, Line},
-    prune,
     seal::Sealer,
-    segment::Keep,
     shared::Shared,
 };
 use crate::audit::note::Note;
@@ -21,14 +19,12 @@ pub(super) struct Writer {
     pub(super) shared: Arc<Shared>,
     pub(super) summaries: Summaries,
     pub(super) sealer: Option<Sealer>,
-    /// What is removed, if nobody else does it.
-    pub(super) keep: Option<Keep>,
 }
 
 impl Writer {
     pub(super) fn run(mut self) {
         let mut ticked = Instant::now();
-        let mut finished = None;
+        let mut finished = 0;
         loop {
             let closing = self.gather();
             self.write_out();
@@ -39,8 +35,9 @@ impl Writer {
                 self.tick();
             }
             let now = self.shared.disk().segments.finished();
-            if finished.replace(now) != Some(now) {
-                self.finished(now);
+            if let Some(sealer) = self.sealer.as_ref().filter(|_| finished != now) {
+                sealer.finished(now);
+                finished = now;
             }
             if closing && self.shared.lock().buffer.is_empty() {
                 return;
@@ -172,20 +169,6 @@ impl Writer {
             Ok(Some(synced)) => self.shared.publish(synced),
             Ok(None) => {}
             Err(e) => self.shared.fails(&e),
-        }
-    }
-
-    /// All segments up to this number are finished.
-    fn finished(&self, number: u64) {
-        if let Some(sealer) = &self.sealer {
-            sealer.finished(number);
-        }
-        if let Some(keep) = &self.keep {
-            let dir = self.shared.disk().segments.dir().to_owned();
-            match prune::expired(&dir, keep, SystemTime::now()) {
-                Ok(expired) => prune::remove(&expired),
-                Err(e) => tracing::warn!(error = %e, "cannot list the audit segments"),
-            }
         }
     }
 }

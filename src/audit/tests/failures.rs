@@ -40,13 +40,7 @@ mod disk {
             let folder = Folder::new();
             let mut config = Config::new(&folder.0, Policy::parse(METADATA).unwrap());
             change(&mut config);
-            let keep = segment::Keep {
-                max_size: config.max_size,
-                rotate_every: None,
-                max_age: None,
-                max_backups: None,
-                max_total_size: None,
-            };
+            let keep = segment::Keep { max_size: config.max_size, rotate_every: config.rotate_every };
             let (mut segments, _) = Segments::open(&config.dir, keep).unwrap();
             let disk = self.clone();
             segments.set_create(Box::new(move |path| {

@@ -202,7 +202,7 @@ struct World {
 }
 
 fn keep(max_size: u64) -> Keep {
-    Keep { max_size, rotate_every: None, max_age: None, max_backups: None, max_total_size: None }
+    Keep { max_size, rotate_every: None }
 }
 
 fn open_disk(folder: &Folder, faulty: &Faulty, max_size: u64) -> Disk {
@@ -433,7 +433,7 @@ fn wherever_a_crash_comes_what_was_synced_is_there() {
         &[Fault::None, Fault::None, Fault::None, Fault::None, Fault::Done],
     ];
     for story in stories {
-        for power in [None, Some(0.0), Some(0.4), Some(1.0)] {
+        for power in [None, Some(0.0), Some(0.4)] {
             for at in 0..40 {
                 let mut world = World::new();
                 world.faulty.dies_after(at);
@@ -522,7 +522,7 @@ fn act() -> impl Strategy<Value = Act> {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 128, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
 
     #[test]
     fn any_mixture_of_work_failures_and_crashes(acts in proptest::collection::vec(act(), 1..60)) {

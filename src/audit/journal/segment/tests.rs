@@ -1,9 +1,8 @@
 use super::*;
-use crate::audit::{journal::prune, tests::Folder};
+use crate::audit::tests::Folder;
 use std::{os::unix::fs::PermissionsExt, time::UNIX_EPOCH};
 
-const KEEP: Keep =
-    Keep { max_size: 100, rotate_every: None, max_age: None, max_backups: None, max_total_size: None };
+const KEEP: Keep = Keep { max_size: 100, rotate_every: None };
 
 fn at(seconds: u64) -> SystemTime {
     UNIX_EPOCH + Duration::from_secs(seconds)
@@ -69,30 +68,6 @@ fn segments_end_by_size_and_by_age() {
     write(&mut segments, &"x".repeat(500), at(201));
     write(&mut segments, "y\n", at(202));
     assert_eq!(names(&folder.0).unwrap().len(), 5);
-}
-
-#[test]
-fn old_segments_go_first() {
-    let rows = [
-        (Keep { max_backups: Some(2), ..KEEP }, 3),
-        (Keep { max_total_size: Some(250), ..KEEP }, 3),
-        (Keep { max_age: Some(Duration::ZERO), ..KEEP }, 1),
-        (KEEP, 6),
-    ];
-    for (keep, left) in rows {
-        let folder = Folder::new();
-        fs::write(folder.0.join("other.jsonl"), "not ours").unwrap();
-        let (mut segments, _) = Segments::open(&folder.0, keep).unwrap();
-        for i in 0..6_u8 {
-            write(&mut segments, &String::from(char::from(b'a' + i)).repeat(100), at(0));
-        }
-        let later = SystemTime::now() + Duration::from_secs(1);
-        prune::remove(&prune::expired(&folder.0, &keep, later).unwrap());
-        let contents = contents(&folder.0);
-        assert_eq!(contents.len(), left, "{keep:?}");
-        assert!(contents.last().unwrap().starts_with('f'), "{keep:?}");
-        assert!(folder.0.join("other.jsonl").exists());
-    }
 }
 
 #[test]
