@@ -16,7 +16,7 @@ mod verify;
 pub use prove::{NoProof, ProveArgs, prove};
 pub use record::NoKeys;
 pub use show::{Output, ShowArgs, Shown, show};
-pub use verify::{BadArgs, Fault, Kind, OffBox, Report, Tail, VerifyArgs, verify};
+pub use verify::{Against, BadArgs, Fault, Kind, OffBox, Report, Tail, VerifyArgs, verify};
 
 use std::{io, path::PathBuf};
 

@@ -49,6 +49,9 @@ pub struct ShowArgs {
     /// Only since then: 2h, 1d12h, 2026-01-02, 2026-01-02T03:04:05Z
     #[arg(long, value_name = "WHEN")]
     pub since: Option<String>,
+    /// Also lines that only the journal has: stages that the policy omits
+    #[arg(short, long)]
+    pub all: bool,
     /// A line to read, or the last event of each request as it was recorded
     #[arg(short, long, value_enum, default_value_t)]
     pub output: Output,
@@ -90,7 +93,14 @@ pub(super) fn show_with(
 ) -> Result<Shown, Error> {
     let filter = Filter::new(args, SystemTime::now())?;
     let mut lines = Lines::open(&args.dir, filter.since())?;
-    let mut view = View { filter, output: args.output, out, open: HashMap::new(), shown: Shown::default() };
+    let mut view = View {
+        filter,
+        all: args.all,
+        output: args.output,
+        out,
+        open: HashMap::new(),
+        shown: Shown::default(),
+    };
     loop {
         match lines.read().map_err(Error::Read)? {
             Read::Line(line) => view.line(line)?,
@@ -114,6 +124,7 @@ pub(super) fn show_with(
 
 struct View<'w, W> {
     filter: Filter,
+    all: bool,
     output: Output,
     out: &'w mut W,
     /// The latest event of each request that has not ended, with its place in the record.
@@ -127,6 +138,9 @@ impl<W: Write> View<'_, W> {
             self.shown.unreadable += u64::from(!line.trim_ascii().is_empty());
             return Ok(());
         };
+        if !self.all && !event.note("gatelog.dev/journal-only").is_empty() {
+            return Ok(());
+        }
         match event.part() {
             Part::Begun if self.open.len() < MOST_OPEN || self.open.contains_key(&*event.audit_id) => {
                 let place = self.open.len() as u64 + self.shown.requests;
@@ -190,6 +204,7 @@ fn outcome(event: &Event<'_>, last: bool) -> &'static str {
     match event.code() {
         _ if event.stage == "Panic" => "PANIC",
         _ if !last => "open",
+        _ if event.note("gatelog.dev/outcome") == "unknown" => "LOST",
         Some(401 | 403) => "DENIED",
         Some(400..=499) => "failed",
         Some(500..) => "ERROR",
@@ -256,6 +271,9 @@ fn why(event: &Event<'_>) -> String {
     } else if let Some(binding) = allowed_by(reason) {
         parts.push(binding);
     }
+    if event.note("gatelog.dev/outcome") == "unknown" {
+        parts.push("outcome unknown".to_owned());
+    }
     let end = event.note("gatelog.dev/end");
     if !end.is_empty() {
         parts.push(format!("ended: {end}"));
@@ -264,10 +282,12 @@ fn why(event: &Event<'_>) -> String {
     parts.join("; ")
 }
 
-/// `ClusterRoleBinding "b"` out of `RBAC: allowed by ClusterRoleBinding "b" of ClusterRole "r" to User "u"`.
+/// `by ClusterRoleBinding "b"` out of `RBAC: allowed by ClusterRoleBinding "b" of ClusterRole "r" to User "u"`, and what a gate
+/// with rules of two sources adds.
 fn allowed_by(reason: &str) -> Option<String> {
-    let (binding, _) = reason.strip_prefix("RBAC: allowed by ")?.split_once(" of ")?;
-    Some(format!("by {binding}"))
+    const LIVE: &str = " (from the cluster)";
+    let (binding, rest) = reason.strip_prefix("RBAC: allowed by ")?.split_once(" of ")?;
+    Some(format!("by {binding}{}", if rest.ends_with(LIVE) { LIVE } else { "" }))
 }
 
 /// What the record says of itself.

@@ -8,6 +8,7 @@
 //! the newest checkpoint, the leaves, the lines. Lines that come later are a tail, which the next checkpoint will cover. When
 //! something is missing and there is a newer checkpoint by then, it may have been pruned meanwhile: all is read again.
 
+mod against;
 mod lines;
 mod offbox;
 mod report;
@@ -33,6 +34,7 @@ use std::{
 };
 use tree::TreeFault;
 
+pub use against::Against;
 pub use lines::Tail;
 pub use report::{Fault, Kind, OffBox, Report};
 
@@ -57,6 +59,12 @@ pub struct VerifyArgs {
     /// Lines after the newest checkpoint are no fault: the folder is a copy of one that was being written to
     #[arg(long)]
     pub allow_tail: bool,
+    /// kube-apiserver's own audit log (JSON lines): is there what the record has, and only that?
+    #[arg(long, value_name = "FILE")]
+    pub against: Option<PathBuf>,
+    /// The gate's account there [default: who impersonates most in the requests that the record has]
+    #[arg(long, value_name = "NAME", requires = "against")]
+    pub account: Option<String>,
 }
 
 /// Why nothing was verified.
@@ -73,6 +81,14 @@ pub enum BadArgs {
     /// The key.
     #[error(transparent)]
     Key(#[from] NoKeys),
+    /// The cluster's own log.
+    #[error("--against {}: {what}", path.display())]
+    Against {
+        /// The file.
+        path: PathBuf,
+        /// What is wrong with it.
+        what: String,
+    },
     /// What was kept elsewhere.
     #[error("{file}: expected a checkpoint that was kept elsewhere: {what}")]
     Checkpoint {
@@ -119,6 +135,9 @@ pub fn verify(args: &VerifyArgs) -> Result<Report, BadArgs> {
             continue;
         }
         report.live |= changed;
+        if let Some(log) = &args.against {
+            against::compare(&record, log, args.account.as_deref(), &mut report)?;
+        }
         report.judge_tail(args.allow_tail);
         return Ok(report);
     }

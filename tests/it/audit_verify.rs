@@ -708,3 +708,85 @@ fn what_cannot_begin_is_bad_usage() {
         assert!(code == 64 && said.contains(want), "{args:?}: {code} {said}");
     }
 }
+
+/// kube-apiserver's own log of the same requests, and what is made of it.
+#[test]
+fn the_clusters_log_has_what_the_record_has() {
+    let at = |n: u64| format!("2026-01-02T03:04:{n:02}.000000Z");
+    let request = |n: u64, over: &[(&str, Value)]| {
+        let mut event = serde_json::json!({
+            "kind": "Event", "apiVersion": "audit.k8s.io/v1", "level": "Metadata", "auditID": id(n).to_string(), "stage": "ResponseComplete",
+            "requestURI": "/api/v1/pods?limit=5", "verb": "list", "user": {"username": "alice"}, "objectRef": {"resource": "pods"},
+            "responseStatus": {"code": 200}, "requestReceivedTimestamp": at(n), "stageTimestamp": at(n),
+            "annotations": {"authorization.k8s.io/decision": "allow"},
+        });
+        for (key, value) in over {
+            event[*key] = value.clone();
+        }
+        format!("{event}\n")
+    };
+    let gate = serde_json::json!({"username": "system:serviceaccount:gatelog:gatelog"});
+    let alice = serde_json::json!({"username": "alice"});
+    let through = |n: u64, over: &[(&str, Value)]| {
+        request(n, &[&[("user", gate.clone()), ("impersonatedUser", alice.clone())], over].concat())
+    };
+    let denied = serde_json::json!({"authorization.k8s.io/decision": "forbid"});
+    let ours = [
+        request(10, &[]),
+        request(11, &[]),
+        request(12, &[("annotations", denied), ("responseStatus", serde_json::json!({"code": 403}))]),
+        request(13, &[("verb", "create".into())]),
+        request(20, &[]),
+    ];
+    // They are in no tree: here only the comparison counts.
+    let compare = |theirs: &[String], more: &[&str]| {
+        let (record, _) = Record::usual("against-record");
+        fs::write(record.segment(3), ours.concat()).unwrap();
+        record.folder.put("kube.log", &theirs.concat());
+        let kube = record.dir().join("kube.log").display().to_string();
+        json(&record.verify(&[&["-o", "json", "--allow-tail", "--against", &kube], more].concat())).1
+    };
+    let against = |report: &Value| -> Vec<String> {
+        let faults = report["faults"].as_array().unwrap().iter().filter(|fault| fault["kind"] == "against");
+        faults.map(|fault| fault["what"].as_str().unwrap().to_owned()).collect()
+    };
+    let own = request(14, &[("user", gate.clone()), ("verb", "watch".into())]);
+    let all = [through(10, &[]), through(11, &[]), own, request(15, &[]), through(20, &[])];
+    let report = compare(&all, &[]);
+    let counts = &report["against"];
+    assert_eq!(against(&report), Vec::<String>::new(), "{report:#}");
+    assert_eq!(counts["account"], "system:serviceaccount:gatelog:gatelog");
+    for (key, want) in
+        [("matched", 3), ("own", 1), ("others", 1), ("perhapsOmitted", 1), ("notSeen", 0), ("notRecorded", 0)]
+    {
+        assert_eq!(counts[key], want, "{key}: {report:#}");
+    }
+    let rows: [(Vec<String>, &str); 5] = [
+        (
+            [&all[..], &[through(16, &[("verb", "delete".into())])]].concat(),
+            "the record lacks it: alice: delete /api/v1/pods",
+        ),
+        (
+            [&all[1..]].concat().into_iter().chain([request(5, &[("user", gate.clone())])]).collect(),
+            "the cluster's log lacks it: alice: list /api/v1/pods",
+        ),
+        (
+            [&all[1..], &[through(10, &[("impersonatedUser", serde_json::json!({"username": "root"}))])]]
+                .concat(),
+            "the user alice, the cluster root",
+        ),
+        (
+            [&all[1..], &[through(10, &[("requestURI", "/api/v1/secrets".into())])]].concat(),
+            "the path /api/v1/pods, the cluster /api/v1/secrets",
+        ),
+        (
+            [&all[1..], &[through(10, &[("responseStatus", serde_json::json!({"code": 403}))])]].concat(),
+            "the code 200, the cluster 403",
+        ),
+    ];
+    for (theirs, want) in rows {
+        let report = compare(&theirs, &["--account", "system:serviceaccount:gatelog:gatelog"]);
+        let found = against(&report);
+        assert!(found.len() == 1 && found[0].contains(want), "{want}: {found:?}");
+    }
+}

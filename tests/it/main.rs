@@ -62,6 +62,8 @@ mod sinks;
 #[cfg(feature = "demo")]
 mod streams;
 mod token_review;
+#[cfg(feature = "demo")]
+mod transparency;
 mod upstream;
 #[cfg(feature = "demo")]
 mod upstreams;

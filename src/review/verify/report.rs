@@ -1,6 +1,7 @@
 //! What a verification found, for programs and for people.
 
 use super::{
+    against::Against,
     lines::{Compared, Tail},
     offbox::Known,
     tree::TreeFault,
@@ -70,6 +71,9 @@ pub struct Report {
     pub off_box: OffBox,
     /// Lines after the newest checkpoint.
     pub tail: Option<Tail>,
+    /// The cluster's own log.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub against: Option<Against>,
     /// What does not fit; the first of the tree and the first of the lines.
     pub faults: Vec<Fault>,
 }
@@ -139,6 +143,8 @@ pub enum Kind {
     Prune,
     /// Lines follow that no checkpoint covers, and nobody writes to the record.
     Tail,
+    /// The cluster's own log says otherwise.
+    Against,
 }
 
 impl Kind {
@@ -154,6 +160,7 @@ impl Kind {
             Self::Checkpoint => "checkpoint",
             Self::Prune => "prune",
             Self::Tail => "tail",
+            Self::Against => "against",
         }
     }
 }
@@ -207,15 +214,14 @@ impl fmt::Display for Fault {
             write!(f, ": ")?;
         }
         write!(f, "{}: {}", self.kind.as_str(), clean(&self.what))?;
-        let Some(sequence) = self.sequence else { return Ok(()) };
-        write!(f, " [sequence {sequence}")?;
-        if let (Some(id), Some(stage)) = (&self.audit_id, self.stage) {
-            write!(f, ", auditID {id}, {stage}")?;
-        }
-        if let Some(time) = &self.time {
-            write!(f, ", {time}")?;
-        }
-        write!(f, "]")
+        let parts = [
+            self.sequence.map(|sequence| format!("sequence {sequence}")),
+            self.audit_id.as_ref().map(|id| format!("auditID {}", clean(id))),
+            self.stage.map(str::to_owned),
+            self.time.clone(),
+        ];
+        let parts: Vec<String> = parts.into_iter().flatten().collect();
+        if parts.is_empty() { Ok(()) } else { write!(f, " [{}]", parts.join(", ")) }
     }
 }
 
@@ -356,6 +362,9 @@ impl fmt::Display for Report {
                 }
                 None => writeln!(f)?,
             }
+        }
+        if let Some(against) = &self.against {
+            write!(f, "{against}")?;
         }
         self.remarks().iter().try_for_each(|remark| writeln!(f, "note {remark}"))?;
         self.faults.iter().try_for_each(|fault| writeln!(f, "BAD  {fault}"))
