@@ -715,7 +715,7 @@ fn the_clusters_log_has_what_the_record_has() {
     let at = |n: u64| format!("2026-01-02T03:04:{n:02}.000000Z");
     let request = |n: u64, over: &[(&str, Value)]| {
         let mut event = serde_json::json!({
-            "kind": "Event", "apiVersion": "audit.k8s.io/v1", "level": "Metadata", "auditID": id(n).to_string(), "stage": "ResponseComplete",
+            "kind": "Event", "apiVersion": "audit.k8s.io/v1", "level": "Metadata", "auditID": id(1000 + n).to_string(), "stage": "ResponseComplete",
             "requestURI": "/api/v1/pods?limit=5", "verb": "list", "user": {"username": "alice"}, "objectRef": {"resource": "pods"},
             "responseStatus": {"code": 200}, "requestReceivedTimestamp": at(n), "stageTimestamp": at(n),
             "annotations": {"authorization.k8s.io/decision": "allow"},

@@ -59,7 +59,8 @@ async fn what_a_gate_writes_is_verified_at_any_time() {
     let id = record.0.last().unwrap()["auditID"].as_str().unwrap().to_owned();
     let (key, line, proof) = (dir.join("audit.pub"), dir.join("line.json"), dir.join("proof"));
     let [key, line, proof] = [&key, &line, &proof].map(|path| path.to_str().unwrap());
-    let made = gatelog(&["audit", "prove", dir.to_str().unwrap(), "--key", key, "--event", &id, "--line", line]);
+    let made =
+        gatelog(&["audit", "prove", dir.to_str().unwrap(), "--key", key, "--event", &id, "--line", line]);
     assert!(made.status.success(), "{}", String::from_utf8_lossy(&made.stderr));
     fs::write(proof, made.stdout).unwrap();
     let checked = gatelog(&["audit", "prove", "--check", proof, "--line", line, "--key", key]);
