@@ -58,6 +58,7 @@ mod reload_live;
 mod revocation;
 mod rooms;
 mod scene;
+mod sessions;
 mod sinks;
 #[cfg(feature = "demo")]
 mod streams;
