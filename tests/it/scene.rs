@@ -186,13 +186,8 @@ pub(crate) struct Options {
     pub(crate) rbac: &'static str,
     /// More keys for the section `authorization`.
     pub(crate) authorization: &'static str,
-<<<<<<< HEAD
     /// The section `audit` but for its `dir`; empty: `policy: everything`.
     pub(crate) audit: String,
-=======
-    /// More keys of the section `audit`.
-    pub(crate) audit: &'static str,
->>>>>>> 79f4a8b (README and docs/audit.md: the record as it is now)
     /// More sections.
     pub(crate) more: &'static str,
 }
@@ -216,10 +211,7 @@ pub(crate) fn write(folder: &Folder, world: &World, upstream: SocketAddr, option
     let rules = json!({"apiVersion": "v1", "kind": "List", "items": world.objects()});
     folder.put("rbac.yaml", &rules.to_string());
     let Options { anonymous, listen, authentication, rbac, authorization, audit, more } = options;
-<<<<<<< HEAD
     let audit = if audit.is_empty() { "policy: everything" } else { audit };
-=======
->>>>>>> 79f4a8b (README and docs/audit.md: the record as it is now)
     let anonymous = if *anonymous { ", anonymous: {enabled: true}" } else { "" };
     folder.put(
         "gatelog.yaml",
@@ -230,11 +222,7 @@ listen: {{address: '127.0.0.1:0', tlsCertFile: server.crt, tlsPrivateKeyFile: se
 upstream: {{server: 'https://{upstream}', certificateAuthority: upstream-ca.crt, tokenFile: gate.token}}
 authentication: {{clientCAFile: ca.crt, tokenAuthFile: tokens.csv{anonymous}{authentication}}}
 authorization: {{rbac: {{files: [rbac.yaml]{rbac}}}{authorization}}}
-<<<<<<< HEAD
 audit: {{{audit}, dir: audit}}
-=======
-audit: {{policy: everything, dir: audit{audit}}}
->>>>>>> 79f4a8b (README and docs/audit.md: the record as it is now)
 admin: {{address: '127.0.0.1:0'}}
 {more}
 "

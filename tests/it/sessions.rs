@@ -15,8 +15,8 @@ fn told(events: &[Value], key: &str) -> Vec<Value> {
 
 #[tokio::test]
 async fn a_session_says_what_it_is_for_and_a_rule_hides_it_everywhere() {
-    let rule = ", redaction: {rules: [{name: commands, resources: [pods/exec], names: [hidden], query: [command]}]}";
-    let options = Options { audit: rule, ..Options::default() };
+    let rule = "policy: everything, redaction: {rules: [{name: commands, resources: [pods/exec], names: [hidden], query: [command]}]}";
+    let options = Options { audit: rule.to_owned(), ..Options::default() };
     let script = |_: &Heard| vec![Act::say(upgrade::SPDY_101), Act::Close];
     let mut scene = Scene::with(RIGHTS, options, script).await;
     let query = "exec?command=mysql&command=-psesame&container=db&stdin=true&tty=true";
@@ -60,8 +60,9 @@ async fn events_of_watches_are_counted_if_that_is_asked_for() {
         let head = format!("HTTP/1.1 200 OK\r\nContent-Type: {head}\r\nConnection: close\r\n\r\n");
         vec![Act::Say([head.as_bytes(), body.as_bytes()].concat()), Act::Close]
     }
-    for (audit, asked) in [(", watchEvents: true", true), ("", false)] {
-        let mut scene = Scene::with(RIGHTS, Options { audit, ..Options::default() }, script).await;
+    for (audit, asked) in [("policy: everything, watchEvents: true", true), ("", false)] {
+        let mut scene =
+            Scene::with(RIGHTS, Options { audit: audit.to_owned(), ..Options::default() }, script).await;
         for (form, counts) in [
             ("as-json", Some(r#"{"ADDED":2,"BOOKMARK":1}"#)),
             ("as-protobuf", Some(r#"{"DELETED":2}"#)),
