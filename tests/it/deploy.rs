@@ -1,6 +1,8 @@
 //! The manifests under `deploy/` and the Dockerfile: parsed, held to the restricted profile, and held to agree with each other.
 
+use crate::scene::Folder;
 use gatelog::{
+    audit::tree::note::SigningKey,
     cluster::{Findings, Needs, Rights},
     codec::yaml,
     config,
@@ -412,9 +414,14 @@ fn paths_are_mounted() {
 /// Each configuration is one the gate takes, and what it drains in is time that the pod is given.
 #[test]
 fn configurations_are_the_programs_own() {
+    let folder = Folder::new("deploy");
+    folder.put("audit.key", SigningKey::generate("x").unwrap().to_pem().unwrap().as_str());
+    let key = folder.0.join("audit.key");
     for folder in FOLDERS {
         let path = root().join("deploy").join(folder).join("config/gatelog.yaml");
-        let config = config::parse(&path, &text(&path)).unwrap_or_else(|errors| panic!("{errors}"));
+        // The key is looked at before all else.
+        let text = text(&path).replace("/etc/gatelog-audit/audit.key", key.to_str().unwrap());
+        let config = config::parse(&path, &text).unwrap_or_else(|errors| panic!("{errors}"));
         assert!(config.authn.anonymous.is_none_or(|anonymous| !anonymous.enabled), "{folder}");
         let pod = pod(folder);
         let given = pod["spec"]["terminationGracePeriodSeconds"].as_u64().unwrap();
