@@ -17,14 +17,11 @@
 //! | `gatelog.dev/authn-method` | which authenticator knew the caller |
 //! | `gatelog.dev/authn-attempted` | which credentials a 401 was for, in kube-apiserver's words |
 //! | `gatelog.dev/client-audit-id` | the `Audit-ID` that the caller sent (64 characters of it); the gate's own counts |
-//! | `gatelog.dev/impersonation-refused` | which header's check failed |
-//! | `gatelog.dev/impersonation-reason` | why it did |
+//! | `gatelog.dev/impersonation-refused`, `gatelog.dev/impersonation-reason` | which header's check failed, and why |
 //! | `gatelog.dev/self-review` | what the gate did to the answer of a review of oneself |
-//! | `gatelog.dev/observed` | the refusal that was not carried out |
-//! | `gatelog.dev/shadow` | what the shadow rules would have decided instead |
+//! | `gatelog.dev/observed`, `gatelog.dev/shadow` | the refusal not carried out; what shadow rules would have decided |
 //! | `gatelog.dev/exec-command` | exec: what is to be run, a JSON array of strings (4 KiB of it) |
-//! | `gatelog.dev/exec-container` | exec and attach: the container that was named |
-//! | `gatelog.dev/exec-streams` | exec and attach: which of `stdin,stdout,stderr,tty` were asked for |
+//! | `gatelog.dev/exec-container`, `gatelog.dev/exec-streams` | exec, attach: the container named; which of `stdin,stdout,stderr,tty` |
 //! | `gatelog.dev/portforward-ports` | port-forward: the ports, where the URI names them |
 //! | `gatelog.dev/watch-events` | with `watchEvents`: how many events of each type a watch has brought, `{"ADDED":2}`; `{"uncounted":…}` says why not |
 //! | `gatelog.dev/bytes-in`, `gatelog.dev/bytes-out` | of a long-running request: from and to the caller |
@@ -37,9 +34,7 @@
 //!
 //! How long lines wait, and what happens when the disk fails: `journal`. What is recorded of bodies: `object`.
 //!
-//! Divergences from kube-apiserver, on purpose: a body is recorded as it was sent, without defaults filled in; objects that hold
-//! secrets never are; a refused upgrade has the code that the caller got; the reason and message of an error that the
-//! upstream answered are read from its body at every level; a request without a last event gets one at the next start.
+//! Divergences from kube-apiserver, on purpose: `docs/audit.md`.
 
 mod capture;
 mod cidr;
