@@ -54,7 +54,7 @@ class Log:
         digits = f"{index:0{-(-len(str(index)) // 3) * 3}d}"
         groups = [digits[i : i + 3] for i in range(0, len(digits), 3)]
         path = os.path.join(self.folder, "tile", kind, *["x" + g for g in groups[:-1]], groups[-1])
-        partial = sorted(map(int, os.listdir(path + ".p"))) if os.path.isdir(path + ".p") else []
+        partial = sorted(map(int, filter(str.isdigit, os.listdir(path + ".p")))) if os.path.isdir(path + ".p") else []
         for path in (path, *(f"{path}.p/{w}" for w in partial if w >= width)):
             if os.path.isfile(path):
                 with open(path, "rb") as file:

@@ -134,7 +134,12 @@ pub(super) fn put(
     files: &[(String, &[u8])],
     folders: &mut BTreeSet<String>,
 ) -> io::Result<()> {
-    let new: Vec<_> = files.iter().map(|(path, bytes)| (format!("{path}.new"), *bytes)).collect();
+    // Not beside a tile: who lists a folder of tiles finds nothing else, whatever a crash leaves.
+    let place = |path: &str| match path.strip_prefix("log/") {
+        Some(path) => format!("log/{}.new", path.replace('/', "-")),
+        None => format!("{path}.new"),
+    };
+    let new: Vec<_> = files.iter().map(|(path, bytes)| (place(path), *bytes)).collect();
     disk.write(&new)?;
     for ((path, _), (new, _)) in files.iter().zip(&new) {
         disk.rename(new, path)?;

@@ -10,7 +10,7 @@
 //!
 //! | step | system calls | what a crash right after it leaves |
 //! |---|---|---|
-//! | 1 | each full and partial tile: `X.new` written, synced, renamed to `X`; a full tile in the place of a partial one, left by an earlier crash, removed; their folders synced | the old checkpoint with its own tiles, and some that are written anew; no lines are lost: the next start commits to those after the old position |
+//! | 1 | each full and partial tile: a `.new` file in `log` written, synced, renamed to the tile; a full tile in the place of a partial one, left by an earlier crash, removed; their folders synced | the old checkpoint with its own tiles, and some that are written anew; no lines are lost: the next start commits to those after the old position |
 //! | 2 | `position.new` written, synced, renamed | the same: the old checkpoint's line is still there |
 //! | 3 | `checkpoint.new` written, synced | the same, or, if both names are there and whole, as after 4 |
 //! | 4 | `log` synced | the next start finds the new checkpoint under its temporary name, position and tiles with it, and goes on from it |
