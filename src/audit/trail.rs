@@ -17,6 +17,7 @@ use super::{
     },
     object,
     policy::{Question, Verdict},
+    redact::About,
     tree::leaf::AuditId,
 };
 use crate::{
@@ -64,7 +65,8 @@ struct Inner {
     is_resource: bool,
     is_discovery: bool,
     long_running: bool,
-    impersonated: Option<Arc<User>>,
+    /// As JSON.
+    impersonated: Option<String>,
     /// The last event's place is held in the journal; so many bytes.
     place: Option<usize>,
     /// Where the first event stands, if it is journalled.
@@ -214,7 +216,17 @@ impl Trail {
 
     /// The effective user, once the right to impersonate it is established.
     pub fn impersonated(&mut self, user: &Arc<User>) {
-        self.0.impersonated = Some(user.clone());
+        let this = &mut *self.0;
+        let mut json = user.json().to_owned();
+        // Names stay; what else a caller says of somebody may be anything.
+        if !user.extra().is_empty() {
+            let audit = this.audit.clone();
+            if let Ok(redacted) = audit.redactor.body(&About::default(), user.json()) {
+                this.acted(&redacted.rules);
+                json = redacted.text.into_owned();
+            }
+        }
+        this.impersonated = Some(json);
     }
 
     /// `authorization.k8s.io/decision` and `/reason`.

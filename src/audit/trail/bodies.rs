@@ -241,7 +241,7 @@ impl Inner {
     }
 
     /// `gatelog.dev/redacted`: the rules of the redaction that took something out.
-    fn acted(&mut self, rules: &[impl AsRef<str>]) {
+    pub(super) fn acted(&mut self, rules: &[impl AsRef<str>]) {
         if rules.is_empty() {
             return;
         }

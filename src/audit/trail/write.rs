@@ -63,7 +63,7 @@ impl Inner {
             id: self.id_header.to_str().unwrap_or_default(),
             stage,
             head: &self.head,
-            impersonated: self.impersonated.as_ref().map(|user| user.json()),
+            impersonated: self.impersonated.as_deref(),
             status,
             request: self.request.as_deref(),
             response: self.told.object.as_deref(),
