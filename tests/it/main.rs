@@ -11,6 +11,8 @@ mod attacks;
 mod audit_verify;
 #[cfg(feature = "demo")]
 mod can_i;
+#[cfg(feature = "demo")]
+mod canary;
 mod cli;
 #[cfg(feature = "demo")]
 mod cluster_rules;
@@ -23,6 +25,8 @@ mod demo;
 #[cfg(feature = "demo")]
 mod demo_api;
 mod deploy;
+#[cfg(feature = "demo")]
+mod disks;
 mod docs;
 #[cfg(feature = "demo")]
 mod drain;
@@ -38,6 +42,8 @@ mod held;
 #[cfg(feature = "demo")]
 mod identity;
 #[cfg(feature = "demo")]
+mod kill;
+#[cfg(feature = "demo")]
 mod kube_client;
 #[cfg(feature = "demo")]
 mod kubectl;
@@ -45,10 +51,16 @@ mod kubectl;
 mod limits;
 #[cfg(feature = "demo")]
 mod odd_reviews;
+#[cfg(feature = "demo")]
+mod odd_strings;
 mod one_id;
 #[cfg(feature = "demo")]
 mod plane;
 mod raw;
+#[cfg(feature = "demo")]
+mod record;
+#[cfg(feature = "demo")]
+mod record_gate;
 mod records;
 #[cfg(feature = "demo")]
 mod rehearsal;
