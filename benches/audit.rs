@@ -9,6 +9,7 @@ use gatelog::{
         Audit, Config, End,
         event::{Addresses, Annotations, Event, Head, Level, MicroTime, ObjectMeta, Stage},
         policy::{Policy, Question, SHIPPED},
+        redact::{About, Builtins, Key, Part, Redactor},
     },
     identity::User,
     request::Asked,
@@ -27,12 +28,12 @@ fn main() {
 }
 
 const TARGET: &str = "/api/v1/namespaces/default/configmaps/settings";
+const AGENT: &str = "kubectl/v1.33.1 (linux/amd64) kubernetes/8adc0f0";
 const REASON: &str =
     "RBAC: allowed by RoleBinding \"developers/default\" of ClusterRole \"edit\" to Group \"dev\"";
 
 fn parts(method: &str, target: &str) -> Parts {
-    let agent = "kubectl/v1.33.1 (linux/amd64) kubernetes/8adc0f0";
-    let request = http::Request::builder().method(method).uri(target).header("user-agent", agent);
+    let request = http::Request::builder().method(method).uri(target).header("user-agent", AGENT);
     request.body(()).expect("a request").into_parts().0
 }
 
@@ -87,13 +88,12 @@ fn one_event(bencher: Bencher<'_, '_>) {
     let asked = Asked::parse(&parts("GET", TARGET)).expect("a request");
     let user = alice();
     let ips = Addresses::peer(IpAddr::from([192, 0, 2, 7]));
-    let agent = "kubectl/v1.33.1 (linux/amd64) kubernetes/8adc0f0";
     let mut annotations = Annotations::default();
     annotations.add("authorization.k8s.io/decision", "allow");
     annotations.add("authorization.k8s.io/reason", REASON);
     let mut line = Vec::with_capacity(2048);
     bencher.bench_local(|| {
-        let mut head = Head::new(asked.target.raw(), "get", user.json(), Some(&ips), Some(agent));
+        let mut head = Head::new(asked.target.raw(), "get", user.json(), Some(&ips), Some(AGENT));
         head.set_object(&asked.info, &ObjectMeta::default());
         line.clear();
         let event = Event {
@@ -113,6 +113,18 @@ fn one_event(bencher: Bencher<'_, '_>) {
         };
         event.write(&mut line);
         line.len()
+    });
+}
+
+/// What every request pays for redaction: its target, and its user agent.
+#[divan::bench(args = [TARGET, "/api/v1/pods?limit=500&resourceVersion=0", AGENT])]
+fn redacted_text(bencher: Bencher<'_, '_>, text: &str) {
+    let redactor = Redactor::new(Key::new(&[7; 32]), Builtins::NONE, Vec::new()).expect("no rules");
+    let asked = Asked::parse(&parts("GET", TARGET)).expect("a request");
+    let about = About::of(&asked.info, Part::Request);
+    bencher.bench_local(|| match text.starts_with('/') {
+        true => redactor.target(&about, black_box(text)).marks,
+        false => redactor.text(black_box(text)).marks,
     });
 }
 

@@ -52,6 +52,11 @@ pub(super) fn redacted(text: &str, on: Builtins, key: &Key) -> Option<(String, B
     (!found.is_empty()).then_some((out, acted))
 }
 
+/// Whether there is one.
+pub(super) fn has_any(text: &str, on: Builtins) -> bool {
+    !find(text, on).is_empty()
+}
+
 /// A text that is packed: what is in it cannot be seen here, but by anybody who unpacks it.
 pub(super) fn is_packed(text: &str) -> bool {
     text.len() >= 24

@@ -11,6 +11,11 @@ use std::{borrow::Cow, fmt::Write as _};
 
 /// A target with what has to go marked; None when nothing has to.
 pub(super) fn redacted(walk: &Walk<'_>, target: &str) -> Option<String> {
+    // Most are a path in which nothing stands but names.
+    let is_plain = |segment| !shapes::has_any(segment, walk.builtins());
+    if !target.contains(['?', '%']) && target.split('/').all(is_plain) {
+        return None;
+    }
     let (path, query) = target.split_once('?').map_or((target, None), |(p, q)| (p, Some(q)));
     let mut out = String::with_capacity(target.len() + 64);
     let mut changed = false;
