@@ -29,10 +29,14 @@
 //! | `gatelog.dev/outcome` | `unknown`: the process ended before the request did, and the next one wrote this last event |
 //! | `gatelog.dev/journal-only` | `true`: the policy omits this stage; only the journal has it |
 //! | `gatelog.dev/salt` | randomness, behind all others, so that nobody finds a line by guessing what its hash was made of |
+//! | `gatelog.dev/redacted` | which rules of the redaction took something out, separated by commas |
+//! | `gatelog.dev/body-name` | of a create: the name in the body, where the URL has another one |
 //! | `gatelog.dev/lost`, `gatelog.dev/suppressed`, `gatelog.dev/torn` | on lines of their own: what the record lacks |
 //! | `gatelog.dev/sink-gap` | on lines that only a sink's receiver gets: what it lacks, or is sent again |
 //!
 //! How long lines wait, and what happens when the disk fails: `journal`. What is recorded of bodies: `object`.
+//!
+//! What a caller wrote goes through [`redact`] before it is written, all of it: bodies, URI, user agent, messages, annotations.
 //!
 //! Divergences from kube-apiserver, on purpose: `docs/audit.md`.
 

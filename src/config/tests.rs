@@ -757,3 +757,38 @@ fn a_check_says_what_is_on_and_what_is_off() {
         assert!(got.starts_with(want), "{got:?} does not begin with {want:?}");
     }
 }
+
+#[test]
+fn rules_of_the_redaction_are_checked_when_they_are_read() {
+    let redaction = |rest: &str| {
+        let text = with(&format!("audit: {{dir: r, redaction: {{{rest}}}}}"));
+        let errors = parse(path(), &text).err().map_or_else(Vec::new, |errors| errors.0);
+        errors.iter().map(ToString::to_string).collect::<Vec<_>>()
+    };
+    let query = "query: [a]";
+    for (text, want) in [
+        (format!("rules: [{{name: a, groups: [\"\"], {query}}}]"), vec![]),
+        (
+            format!("rules: [{{name: a, groups: [1], {query}}}]"),
+            vec!["audit.redaction.rules[0].groups[0]: expected text"],
+        ),
+        (
+            format!("rules: [{{name: a, {query}}}, {{name: b, groups: [\"\", A!], {query}}}]"),
+            vec!["audit.redaction.rules[1].groups[1]: expected"],
+        ),
+        (format!("rules: [{{{query}}}]"), vec!["audit.redaction.rules[0].name: "]),
+        ("rules: [{name: a}]".into(), vec!["audit.redaction.rules[0]: expected at least one of"]),
+        ("rules: [{name: a, fields: [b, \"a[x]\"]}]".into(), vec!["audit.redaction.rules[0].fields[1]: "]),
+        (
+            format!("rules: [{{name: secret-data, {query}}}]"),
+            vec!["audit.redaction.rules[0].name: a default rule"],
+        ),
+        ("off: [secrets]".into(), vec!["audit.redaction.off[0]: "]),
+    ] {
+        let got: Vec<_> = redaction(&text).into_iter().filter(|e| e.contains("redaction")).collect();
+        assert_eq!(got.len(), want.len(), "{text}: {got:?}");
+        for (got, want) in got.iter().zip(want) {
+            assert!(got.contains(want), "{text}: {got}");
+        }
+    }
+}
