@@ -315,16 +315,6 @@ impl Config {
     }
 }
 
-// === impl Error ===
-
-impl Error {
-    /// The first of several, which `gatelog check` tells all.
-    fn redaction(faults: Vec<redact::RuleError>) -> Self {
-        let none = || Self::Config("redaction", "expected rules that make sense".to_owned());
-        faults.into_iter().next().map_or_else(none, Self::Redaction)
-    }
-}
-
 // === impl Audit ===
 
 impl Audit {
@@ -368,7 +358,8 @@ impl Audit {
         cursors: Arc<Cursors>,
     ) -> Result<Arc<Self>, Error> {
         let Redaction { off, rules } = config.redaction;
-        let redactor = Redactor::new(key, off, rules).map_err(Error::redaction)?;
+        let redactor = Redactor::new(key, off, rules)
+            .map_err(|_| Error::Config("redaction", "expected rules that make sense".to_owned()))?;
         let strangers = Arc::new(Strangers::new(Instant::now()));
         let summaries = {
             let strangers = strangers.clone();
