@@ -978,11 +978,12 @@ fn cut(theirs: &[&str], ours: &[&str], cap: usize) -> Cut {
     intersection(&theirs, &ours, cap)
 }
 
-/// Within a second or so, where it once took minutes: whoever writes roles must not decide how long others wait.
+/// Within a second or so, where it once took minutes: whoever writes roles must not decide how long others wait. A busy machine
+/// may take longer.
 fn soon<T>(what: &str, work: impl FnOnce() -> T) -> T {
     let begun = std::time::Instant::now();
     let done = work();
-    assert!(begun.elapsed().as_secs() < 10, "{what}: {:?}", begun.elapsed());
+    assert!(begun.elapsed().as_secs() < 60, "{what}: {:?}", begun.elapsed());
     done
 }
 
