@@ -289,6 +289,10 @@ impl Body for Answer {
                 }
                 Poll::Ready(Some(Ok(frame))) => {
                     let Ok(data) = frame.into_data() else { continue };
+                    // With an empty piece HTTP/2 tells the end of what is held back: it is none to pass on in its place.
+                    if data.is_empty() {
+                        continue;
+                    }
                     let data = rest.pass(data);
                     if rest.looks_ahead {
                         match rest.ahead.replace(data) {
