@@ -151,17 +151,15 @@ fn in_lines(text: &str, file: &str) -> Vec<(String, String)> {
     found
 }
 
-/// The notes in a value: of an Event, of a list of them, or of the line of a log in a string.
+/// The notes in a value: of an Event, of a list of them, or of the line of a log in a string. Of an Event only its own annotations
+/// count: whatever else is in it, callers write.
 fn collect(value: &Value, notes: &mut Vec<String>, depth: u8) {
     match value {
-        Value::Object(members) => {
-            for (key, value) in members {
-                match value.as_str().filter(|_| key == KEY) {
-                    Some(note) => notes.push(note.to_owned()),
-                    None => collect(value, notes, depth),
-                }
-            }
+        Value::Object(event) if event.get("kind").is_some_and(|kind| kind == "Event") => {
+            let note = event.get("annotations").and_then(|annotations| annotations.get(KEY)?.as_str());
+            notes.extend(note.map(str::to_owned));
         }
+        Value::Object(members) => members.values().for_each(|value| collect(value, notes, depth)),
         Value::Array(items) => items.iter().for_each(|item| collect(item, notes, depth)),
         Value::String(text) if depth < 3 && text.contains(KEY) => {
             if let Ok(value) = serde_json::from_str(text.trim()) {
@@ -169,5 +167,31 @@ fn collect(value: &Value, notes: &mut Vec<String>, depth: u8) {
             }
         }
         _ => {}
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn no_caller_puts_a_checkpoint_into_a_log() {
+        let event = r#"{"kind":"Event","annotations":{"gatelog.dev/checkpoint":"own"}}"#;
+        let forged = r#"{"kind":"Event","annotations":{"a":"b"},"requestObject":{"kind":"ConfigMap","metadata":{"annotations":
+            {"gatelog.dev/checkpoint":"x"}}},"userAgent":"{\"kind\":\"Event\",\"annotations\":{\"gatelog.dev/checkpoint\":\"y\"}}"}"#
+            .replace('\n', "");
+        let wrapped = serde_json::json!({"log": forged, "stream": "stdout"}).to_string();
+        let rows: [(&str, &[&str]); 6] = [
+            (event, &["own"]),
+            (&format!("12:00 stdout F {event}"), &["own"]),
+            (&format!("{{\"items\":[{event},{forged},{event}]}}"), &["own", "own"]),
+            (&forged, &[]),
+            (&wrapped, &[]),
+            (r#"{"path":"/","gatelog.dev/checkpoint":"x"}"#, &[]),
+        ];
+        for (line, notes) in rows {
+            let found: Vec<_> = in_lines(line, "f").into_iter().map(|(_, note)| note).collect();
+            assert_eq!(found, notes, "{line}");
+        }
     }
 }
