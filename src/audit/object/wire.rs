@@ -38,7 +38,12 @@ impl<'a> Wire<'a> {
 
     /// How much work it is to read, as that many bytes of JSON.
     pub(in crate::audit) fn weight(&self) -> usize {
-        let factor = if self.is_gzip || self.is("yaml") { 16 } else { 1 };
+        let factor = match self.is_gzip {
+            // As much as deflate can grow.
+            true => 1032,
+            false if self.is("yaml") => 16,
+            false => 1,
+        };
         self.bytes.len().saturating_mul(factor)
     }
 
