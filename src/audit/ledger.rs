@@ -35,7 +35,10 @@ use prometheus::Registry;
 use prune::Limits;
 use std::{
     path::Path,
-    sync::{Arc, Mutex, PoisonError},
+    sync::{
+        Arc, Mutex, PoisonError,
+        mpsc::{self, Receiver, RecvTimeoutError},
+    },
     thread::{self, JoinHandle},
     time::{Duration, SystemTime},
 };
@@ -94,8 +97,12 @@ pub(crate) struct Ledger {
     feed: Feed,
     heads: watch::Receiver<Signed>,
     health: Arc<Mutex<Option<String>>>,
-    thread: Mutex<Option<JoinHandle<()>>>,
+    /// And what is gone when it has ended.
+    thread: Mutex<Option<(JoinHandle<()>, Receiver<()>)>>,
 }
+
+/// How long a stop waits for a disk that hangs, in all.
+const LAST_WAIT: Duration = Duration::from_secs(10);
 
 /// Finds the tree in `dir`, which this process has locked.
 pub(crate) fn open(config: &Config) -> Result<Opened, Error> {
@@ -159,11 +166,13 @@ impl Opened {
         let (heads, health) = keeper.seen();
         let metrics = Metrics::register(registry, heads.clone(), feed.clone())?;
         let stdout = config.signing.stdout;
-        let thread = thread::Builder::new()
-            .name("audit-tree".into())
-            .spawn(move || keeper.run(&metrics, stdout))
-            .map_err(Error::Thread)?;
-        Ok(Ledger { feed, heads, health, thread: Mutex::new(Some(thread)) })
+        let (running, ended) = mpsc::channel();
+        let run = move || {
+            let _running = running;
+            keeper.run(&metrics, stdout);
+        };
+        let thread = thread::Builder::new().name("audit-tree".into()).spawn(run).map_err(Error::Thread)?;
+        Ok(Ledger { feed, heads, health, thread: Mutex::new(Some((thread, ended))) })
     }
 }
 
@@ -219,13 +228,21 @@ impl Ledger {
         self.health.lock().unwrap_or_else(PoisonError::into_inner).clone().map_or(Ok(()), Err)
     }
 
-    /// Signs everything and the end, and ends the thread; blocks for some seconds if the disk fails. `lost`: events that were
+    /// Signs everything and the end, and ends the thread; blocks for some seconds if the disk fails or hangs. `lost`: events that were
     /// lost since the journal's last step.
     pub(crate) fn stop(&self, lost: u64) {
-        let Some(thread) = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take() else {
+        self.stop_within(lost, LAST_WAIT);
+    }
+
+    fn stop_within(&self, lost: u64, limit: Duration) {
+        let Some((thread, ended)) = self.thread.lock().unwrap_or_else(PoisonError::into_inner).take() else {
             return;
         };
         self.feed.stop(lost);
+        if ended.recv_timeout(limit) == Err(RecvTimeoutError::Timeout) {
+            tracing::error!("the end of the audit journal is not signed: its disk hangs");
+            return;
+        }
         // One that fell over says so itself.
         let _ = thread.join();
     }

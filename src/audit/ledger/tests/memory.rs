@@ -48,6 +48,11 @@ impl Memory {
         (state.left, state.flaky) = (left, flaky);
     }
 
+    /// No call comes back before what is returned is dropped.
+    pub(super) fn hang(&self) -> impl Drop {
+        self.0.lock().unwrap()
+    }
+
     pub(super) fn is_dead(&self) -> bool {
         self.0.lock().unwrap().dead
     }

@@ -82,6 +82,21 @@ async fn a_disk_that_fails_is_told_and_gone_on_with() {
 }
 
 #[test]
+fn a_disk_that_hangs_does_not_hold_the_end() {
+    let (memory, config) = (Memory::new(), config(|config| config.signing.stdout = None));
+    let opened = Opened::find(Box::new(memory.clone()), &config).unwrap();
+    let cursors = Cursors::open(&config.dir, &[]);
+    let ledger =
+        opened.begin(&mut Vec::new(), Position::default(), &config, cursors, &Registry::new()).unwrap();
+    let hangs = memory.hang();
+    let begun = std::time::Instant::now();
+    ledger.stop_within(0, Duration::from_millis(100));
+    assert!(begun.elapsed() < Duration::from_secs(10));
+    assert!(!ledger.heads().borrow().stopped);
+    drop(hangs);
+}
+
+#[test]
 fn a_feed_is_full_when_too_many_wait() {
     let feed = Feed::new();
     let mut written = Written::default();
