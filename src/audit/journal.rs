@@ -212,16 +212,15 @@ impl Journal {
         fits
     }
 
-    /// Appends `line`, whose place was held: `release` bytes.
-    pub(crate) fn append(&self, line: Option<&Line<'_>>, release: usize) -> Mark {
+    /// Appends `line`, whose place was held: `release` bytes. None: it is lost, since nobody writes any more.
+    pub(crate) fn append(&self, line: Option<&Line<'_>>, release: usize) -> Option<Mark> {
         let mut state = self.shared.lock();
         state.used = state.used.saturating_sub(release);
         if state.closed {
-            let mark = Mark(state.appended);
             self.shared.lose(state, line.map_or(0, |_| 1));
-            return mark;
+            return None;
         }
-        self.shared.append(state, line)
+        Some(self.shared.append(state, line))
     }
 
     /// Appends `line`, for which no place was held, if there is room; else it is lost.
@@ -360,6 +359,7 @@ impl Journal {
         state.lost += left;
         let lost = state.lost;
         drop(state);
+        self.shared.let_go();
         if !late.timed_out() {
             // One that fell says so itself.
             threads.into_iter().for_each(|thread| drop(thread.join()));

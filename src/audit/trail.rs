@@ -260,8 +260,12 @@ impl Trail {
         if this.phase != Phase::Begun || this.verdict.level == Level::None || this.mode() != Mode::Strict {
             return;
         }
-        if this.mark.is_none() && !this.insisted && this.place.is_some() {
-            this.mark = this.write_journal_only(Stage::RequestReceived, this.received, Part::First);
+        let stage = Stage::RequestReceived;
+        if this.mark.is_none() && !this.insisted && this.verdict.omit_stages.contains(stage) {
+            this.mark = this.write_journal_only(stage, this.received, Part::First);
+            if this.mark.is_none() && this.audit.on_failure == OnFailure::Refuse {
+                this.unkept = Some(Unkept("its writer is gone".into()));
+            }
         }
         if let Some(mark) = this.mark {
             this.audit.journal.commit(mark);
@@ -376,13 +380,11 @@ impl Inner {
         let journal = &self.audit.journal;
         let placed = if wanted {
             self.write(Stage::RequestReceived, self.received, Part::First, |line| {
-                journal.reserve(Some(line), size).inspect_err(|_| {
-                    // What cannot be kept is counted there.
-                    let _ = journal.try_append(line);
-                })
+                // What cannot be kept is counted; what can, is owed a last line.
+                journal.reserve(Some(line), size).map_err(|unkept| (unkept, journal.try_append(line)))
             })
         } else {
-            journal.reserve(None, size)
+            journal.reserve(None, size).map_err(|unkept| (unkept, None))
         };
         match placed {
             Ok(mark) => {
@@ -390,8 +392,12 @@ impl Inner {
                 self.mark = wanted.then_some(mark);
                 Ok(())
             }
-            Err(_) if self.audit.on_failure == OnFailure::Open => Ok(()),
-            Err(unkept) => {
+            Err((_, mark)) if self.audit.on_failure == OnFailure::Open => {
+                self.mark = mark;
+                Ok(())
+            }
+            Err((unkept, mark)) => {
+                self.mark = mark;
                 self.audit.metrics.rejected.inc();
                 self.unkept = Some(unkept.clone());
                 Err(unkept)
@@ -407,7 +413,7 @@ impl Inner {
         let now = MicroTime::at(SystemTime::now());
         let journal = &self.audit.journal;
         self.write(stage, now, Part::Between, |line| match self.place {
-            Some(_) => Some(journal.append(Some(line), 0)),
+            Some(_) => journal.append(Some(line), 0),
             None => journal.try_append(line),
         });
     }
@@ -417,12 +423,15 @@ impl Inner {
         if self.phase != Phase::Begun {
             return Settled::Ready;
         }
+        // What falls over a body falls but once, and before the event is written.
+        if let (Some(mut capture), Some(code)) = (self.capture.take(), self.code)
+            && stage != Stage::Panic
+        {
+            self.tell(&mut capture, code);
+        }
         self.phase = Phase::Done;
         if self.verdict.level == Level::None {
             return Settled::Ready;
-        }
-        if let (Some(mut capture), Some(code)) = (self.capture.take(), self.code) {
-            self.tell(&mut capture, code);
         }
         if stage == Stage::Panic {
             self.told.status = Some(PANIC.to_vec());
@@ -435,7 +444,7 @@ impl Inner {
         let place = self.place.take();
         let audit = self.audit.clone();
         let deliver = |line: &Line<'_>| match place {
-            Some(size) => Some(audit.journal.append(Some(line), size)),
+            Some(size) => audit.journal.append(Some(line), size),
             None => audit.journal.try_append(line),
         };
         let mark = if wanted {
@@ -444,7 +453,7 @@ impl Inner {
             // Who looks for requests without an end must not find this one.
             self.write_as(stage, now, Part::Last, true, deliver)
         } else {
-            place.map(|size| audit.journal.append(None, size))
+            place.and_then(|size| audit.journal.append(None, size))
         };
         match mark {
             Some(mark) if self.mode() != Mode::Batch => audit.journal.settled(mark),

@@ -128,12 +128,16 @@ impl Shared {
         mark
     }
 
-    pub(super) fn lose(&self, mut state: MutexGuard<'_, State>, events: u64) {
-        state.lost += events;
-        state.lost_since.get_or_insert_with(SystemTime::now);
-        drop(state);
+    pub(super) fn lose(&self, state: MutexGuard<'_, State>, events: u64) {
+        self.owe(state, events);
         self.metrics.lost.inc_by(events);
         self.metrics.errors.inc_by(events);
+    }
+
+    /// So many events, counted as lost, are yet to be told in the record.
+    pub(super) fn owe(&self, mut state: MutexGuard<'_, State>, events: u64) {
+        state.lost += events;
+        state.lost_since.get_or_insert_with(SystemTime::now);
     }
 
     /// Wakes the writer: somebody waits for the file.
@@ -281,10 +285,15 @@ impl Shared {
         state.failing = Some(format!("the audit journal cannot be written: {error}"));
         state.urgent = true;
         drop(state);
+        self.let_go();
+        self.wake.notify_one();
+    }
+
+    /// Whoever waits for more than there is need not: it does not come soon.
+    pub(super) fn let_go(&self) {
         for reach in [&self.written, &self.synced] {
             reach.send_modify(|reach| reach.failing = true);
         }
-        self.wake.notify_one();
     }
 
     /// The time that `call` has taken so far is counted from now on.
@@ -299,13 +308,19 @@ impl Shared {
 
     /// Why nothing should be begun, although the disk gives no error.
     pub(super) fn blocked(&self) -> Result<(), Unkept> {
+        self.hangs()?;
+        if self.feed.as_ref().is_some_and(Feed::is_full) {
+            return Err(Unkept("its signing falls behind".into()));
+        }
+        Ok(())
+    }
+
+    /// Why nothing should be waited for, although the disk gives no error.
+    fn hangs(&self) -> Result<(), Unkept> {
         let since =
             self.busy.iter().map(|busy| busy.load(Ordering::Relaxed)).filter(|since| *since > 0).min();
         if since.is_some_and(|since| self.started.elapsed() > Duration::from_millis(since) + self.hung) {
             return Err(Unkept("its disk hangs".into()));
-        }
-        if self.feed.as_ref().is_some_and(Feed::is_full) {
-            return Err(Unkept("its signing falls behind".into()));
         }
         Ok(())
     }
@@ -315,8 +330,8 @@ impl Shared {
         let mut reach = reach.subscribe();
         let over = |reach: &Reach| reach.mark >= mark.0 || reach.failing;
         let failed = loop {
-            if let Err(blocked) = self.blocked() {
-                break blocked;
+            if let Err(hangs) = self.hangs() {
+                break hangs;
             }
             let waited = tokio::time::timeout(TICK, reach.wait_for(over)).await;
             match waited.map(|reach| reach.map(|reach| *reach)) {

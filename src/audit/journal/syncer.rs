@@ -61,12 +61,13 @@ impl Syncer {
         let began = Instant::now();
         shared.begins(Call::Sync);
         let result = sync.run();
-        shared.ends(Call::Sync);
         let mut disk = shared.disk();
         if result.is_err() {
             shared.metrics.disk_errors.inc();
         }
         let ended = disk.end_sync(&sync, result, began.elapsed(), SystemTime::now());
+        // What a failed one was for is written anew by then, which may hang as well.
+        shared.ends(Call::Sync);
         drop(disk);
         shared.quiet.notify_all();
         match ended {
@@ -78,6 +79,11 @@ impl Syncer {
 
 impl Drop for Syncer {
     fn drop(&mut self) {
+        if std::thread::panicking() {
+            // Nobody is to wait for a sync that does not end.
+            self.0.disk().syncing = false;
+            self.0.quiet.notify_all();
+        }
         let mut state = self.0.lock();
         state.closed = true;
         if std::thread::panicking() {
@@ -86,10 +92,6 @@ impl Drop for Syncer {
         }
         drop(state);
         self.0.ended.notify_all();
-        if std::thread::panicking() {
-            for reach in [&self.0.written, &self.0.synced] {
-                reach.send_modify(|reach| reach.failing = true);
-            }
-        }
+        self.0.let_go();
     }
 }

@@ -220,6 +220,50 @@ async fn a_disk_that_hangs_refuses_and_goes_on_when_it_is_back() {
     }
 }
 
+/// Whatever the disk hangs in, nobody waits for ever: here, in what is done because a sync failed.
+#[tokio::test]
+async fn a_disk_that_hangs_after_it_failed_holds_nobody() {
+    let (folder, faulty) = (Folder::new(), Faulty::default());
+    let hung = Duration::from_millis(100);
+    let journal = on_disk(&folder, &faulty, |setup| Setup { hung, ..setup });
+    // A file, a line, and a sync that fails; the sync of the file instead hangs.
+    faulty.plan([Fault::None, Fault::None, Fault::Undone]);
+    faulty.hang_after(1);
+    let mark = journal.reserve(Some(&line(b"change\n")), 0).unwrap();
+    let synced = tokio::time::timeout(Duration::from_secs(20), journal.synced(mark)).await;
+    assert_eq!(synced.unwrap().unwrap_err().0, "its disk hangs");
+    faulty.hang(false);
+    while journal.healthy().is_err() {
+        tokio::time::sleep(Duration::from_millis(5)).await;
+    }
+    journal.synced(mark).await.unwrap();
+}
+
+/// Signing that falls behind is a reason to begin nothing, and none to hand out an answer before its last event.
+#[tokio::test]
+async fn signing_that_falls_behind_hurries_nobody() {
+    let (folder, faulty) = (Folder::new(), Faulty::default());
+    let feed = Feed::new();
+    let journal = on_disk(&folder, &faulty, |setup| Setup { feed: Some(feed.clone()), ..setup });
+    let mark = journal.reserve(Some(&line(b"change\n")), 0).unwrap();
+    feed.fill();
+    journal.synced(mark).await.unwrap();
+    let refused = journal.reserve(Some(&line(b"later\n")), 0);
+    assert_eq!(refused.unwrap_err().0, "its signing falls behind");
+}
+
+#[tokio::test]
+async fn what_comes_too_late_is_nowhere() {
+    let folder = Folder::new();
+    let journal = journal(&folder, 1 << 20);
+    let mark = journal.reserve(Some(&line(b"a\n")), 100).unwrap();
+    assert_eq!(journal.close(), 0);
+    assert_eq!(journal.append(Some(&line(b"b\n")), 100), None);
+    journal.synced(mark).await.unwrap();
+    // Nor is it waited for.
+    journal.synced(Mark(mark.0 + 1)).await.unwrap_err();
+}
+
 /// A sync that fails costs a segment, and neither a line nor a refusal.
 #[tokio::test]
 async fn after_a_failed_sync_the_lines_are_elsewhere() {

@@ -4,7 +4,7 @@ use super::{
     ENOUGH, LAST_WAIT, LINGER, Summaries, TICK,
     line::{Entry, Line},
     seal::Sealer,
-    shared::Shared,
+    shared::{Call, Shared},
 };
 use crate::audit::note::Note;
 use std::{
@@ -82,16 +82,18 @@ impl Writer {
                     let (text, entries) = disk.batch.rest();
                     (text.len(), entries.len() as u64)
                 };
-                // A line that tells of lost events counts for these.
-                let events = if disk.batch.lost > 0 { disk.batch.lost } else { events };
-                let queued = disk.batch.queued;
+                let (queued, untold) = (disk.batch.queued, disk.batch.lost);
                 disk.batch.clear(0);
                 drop((state, disk));
                 tracing::error!(
                     audit.events = events,
                     "audit events are lost: the disk failed until the end"
                 );
-                self.shared.lose(self.shared.lock(), events);
+                // A line that tells of lost events stands for these, which were counted.
+                match untold {
+                    0 => self.shared.lose(self.shared.lock(), events),
+                    untold => self.shared.owe(self.shared.lock(), untold),
+                }
                 drop(self.shared.release(if queued { bytes } else { 0 }));
                 return;
             }
@@ -165,7 +167,10 @@ impl Writer {
         while disk.syncing {
             disk = self.shared.quiet.wait(disk).unwrap_or_else(PoisonError::into_inner);
         }
-        match disk.tick(SystemTime::now()) {
+        self.shared.begins(Call::Write);
+        let ticked = disk.tick(SystemTime::now());
+        self.shared.ends(Call::Write);
+        match ticked {
             Ok(Some(synced)) => self.shared.publish(synced),
             Ok(None) => {}
             Err(e) => self.shared.fails(&e),
@@ -184,9 +189,7 @@ impl Drop for Writer {
         }
         self.shared.call_syncer(state);
         if std::thread::panicking() {
-            for reach in [&self.shared.written, &self.shared.synced] {
-                reach.send_modify(|reach| reach.failing = true);
-            }
+            self.shared.let_go();
         }
     }
 }

@@ -51,7 +51,7 @@ pub(super) struct Queue {
 // === impl Feed ===
 
 impl Feed {
-    pub(super) fn new() -> Self {
+    pub(crate) fn new() -> Self {
         let shared = Shared { queue: Mutex::default(), wake: Condvar::new(), unsigned: AtomicU64::new(0) };
         Self { shared: Arc::new(shared) }
     }
@@ -80,6 +80,12 @@ impl Feed {
     /// So many lines wait to be signed that no more should be written: to be treated as a disk that fails.
     pub(crate) fn is_full(&self) -> bool {
         self.unsigned() >= MOST
+    }
+
+    /// As if nothing had been signed for long.
+    #[cfg(test)]
+    pub(crate) fn fill(&self) {
+        self.shared.unsigned.fetch_add(MOST, Ordering::Relaxed);
     }
 
     /// Lines that are on the disk and not signed yet.

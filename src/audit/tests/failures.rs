@@ -303,6 +303,40 @@ fn after_the_end_events_are_counted_as_lost() {
     assert!(matches!(record.audit.shutdown(), Ok(())), "a second stop does nothing");
 }
 
+/// What is not on the disk is not forwarded, whoever has stopped writing in between.
+#[tokio::test]
+async fn a_change_whose_first_event_comes_too_late_is_refused() {
+    let omits = "{apiVersion: audit.k8s.io/v1, kind: Policy, omitStages: [RequestReceived], rules: [{level: Metadata}]}";
+    let record = Record::new(omits);
+    let mut trail = record.begin("DELETE", "/api/v1/namespaces/a/pods/p");
+    record.audit.shutdown().unwrap();
+    trail.commit();
+    assert!(trail.kept().await.is_err());
+}
+
+/// The first event just fits, and the place of the last one does not.
+#[tokio::test]
+async fn what_is_begun_without_a_place_is_ended_all_the_same() {
+    let omits = "{apiVersion: audit.k8s.io/v1, kind: Policy, omitStages: [ResponseComplete], rules: [{level: Metadata}]}";
+    for on_failure in [OnFailure::Open, OnFailure::Refuse] {
+        let folder = Folder::new();
+        let mut config = Config::new(&folder.0, Policy::parse(omits).unwrap());
+        (config.queue_size, config.on_failure) = (1 << 20, on_failure);
+        let audit = Audit::start(config, &Registry::new()).unwrap();
+        let record = Record { folder, audit };
+        record.audit.flush().await.unwrap();
+        let room = (1 << 20) - record.audit.journal.used() - 1200;
+        assert!(record.audit.journal.hold(room));
+        let (mut trail, begun) = record.try_begin("DELETE", "/api/v1/namespaces/a/pods/p");
+        assert_eq!(begun.is_ok(), on_failure == OnFailure::Open);
+        let _ = record.audit.journal.append(None, room);
+        assert_eq!(trail.kept().await.is_ok(), on_failure == OnFailure::Open);
+        drop(trail);
+        let parts: Vec<_> = record.events().iter().map(|e| e["stage"].as_str().unwrap().to_owned()).collect();
+        assert_eq!(parts, ["RequestReceived", "ResponseComplete"], "{on_failure:?}");
+    }
+}
+
 #[test]
 fn senseless_values_are_refused() {
     let folder = Folder::new();

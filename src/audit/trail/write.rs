@@ -34,7 +34,7 @@ impl Inner {
     pub(super) fn write_journal_only(&self, stage: Stage, at: MicroTime, part: Part) -> Option<Mark> {
         let journal = &self.audit.journal;
         self.write_as(stage, at, part, true, |line| match self.place {
-            Some(_) => Some(journal.append(Some(line), 0)),
+            Some(_) => journal.append(Some(line), 0),
             None => journal.try_append(line),
         })
     }

@@ -51,8 +51,8 @@ struct Plan {
     syncs: usize,
     /// How long a sync takes.
     slow: Duration,
-    /// No sync comes back.
-    hangs: bool,
+    /// From this one on no sync comes back.
+    hangs: Option<usize>,
     /// Bytes of each file that are on the disk.
     durable: HashMap<PathBuf, u64>,
 }
@@ -83,7 +83,18 @@ impl Faulty {
     }
 
     pub(in crate::audit::journal) fn hang(&self, hangs: bool) {
-        self.0.lock().unwrap().hangs = hangs;
+        self.0.lock().unwrap().hangs = hangs.then_some(0);
+    }
+
+    /// After so many more syncs it hangs.
+    pub(in crate::audit::journal) fn hang_after(&self, syncs: usize) {
+        let mut plan = self.0.lock().unwrap();
+        plan.hangs = Some(plan.syncs + syncs);
+    }
+
+    fn hangs(&self) -> bool {
+        let plan = self.0.lock().unwrap();
+        plan.hangs.is_some_and(|from| plan.syncs >= from)
     }
 
     /// What would survive if the power went now.
@@ -161,7 +172,7 @@ impl Sink for Handle {
     fn sync(&self) -> io::Result<()> {
         let len = self.file.metadata()?.len();
         std::thread::sleep(self.disk.0.lock().unwrap().slow);
-        while self.disk.0.lock().unwrap().hangs {
+        while self.disk.hangs() {
             std::thread::sleep(Duration::from_millis(2));
         }
         let fault = self.disk.next();
