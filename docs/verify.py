@@ -3,11 +3,11 @@
 
     verify.py DIR KEY [CHECKPOINT...]
 
-DIR is the folder of the record, with audit-*.jsonl, audit-*.jsonl.gz and log/; KEY is the text of the public key, name+id+key;
-CHECKPOINTs are files with checkpoints that were kept elsewhere. Needs Python 3.9 and, for one signature, the package
-`cryptography`. Exit code 2: something does not fit.
+DIR is the folder of the record, with audit-*.jsonl, audit-*.jsonl.gz and log/; KEY is the text of the public key, name+id+key, or
+of several, one a line; CHECKPOINTs were kept elsewhere: files with one each, or logs of standard output or a webhook with many. Needs
+Python 3.9 and, for one signature, the package `cryptography`. Exit code 2: something does not fit.
 """
-import base64, gzip, hashlib, os, re, struct, sys, time, zlib
+import base64, gzip, hashlib, json, os, re, struct, sys, time, zlib
 from cryptography.exceptions import InvalidSignature
 from cryptography.hazmat.primitives.asymmetric.ed25519 import Ed25519PublicKey
 
@@ -24,25 +24,42 @@ def fail(where, what):
     sys.exit(2)
 
 
-def opened(path, key):
-    """Size, root and time of the checkpoint, when the key signed it."""
-    name, key_id, public = key.strip().split("+", 2)
-    public = base64.b64decode(public, validate=True)
-    if sha(name.encode() + b"\n" + public)[:4].hex() != key_id or public[0] != 1:
-        sys.exit("KEY is no public key")
-    with open(path, encoding="utf-8", newline="") as file:
-        note = file.read()
+def opened(note, keys):
+    """Size, root and time of the checkpoint, when one of the keys signed it."""
+    if "\n\n" not in note:
+        raise ValueError("no checkpoint")
     text, signatures = note[: note.rindex("\n\n") + 1], note[note.rindex("\n\n") + 2 :]
-    for line in signatures.splitlines():
-        _dash, signer, signature = line.split(" ")
-        signature = base64.b64decode(signature, validate=True)
-        if (signer, signature[:4].hex()) == (name, key_id):
-            Ed25519PublicKey.from_public_bytes(public[1:]).verify(signature[4:], text.encode())
-            origin, size, root, *more = text.splitlines()
-            if origin == name:
-                signed_at = next((int(line[5:]) for line in more if line.startswith("time ")), 0)
-                return int(size), base64.b64decode(root, validate=True), signed_at
-    raise ValueError("the key did not sign a checkpoint of its log")
+    for key in keys:
+        if not re.fullmatch(r"[^+\s]+\+[0-9a-f]{8}\+[A-Za-z0-9+/]+=*", key):
+            sys.exit("KEY is no public key")
+        name, key_id, public = key.split("+", 2)
+        public = base64.b64decode(public, validate=True)
+        if sha(name.encode() + b"\n" + public)[:4].hex() != key_id or public[0] != 1:
+            sys.exit("KEY is no public key")
+        for line in signatures.splitlines():
+            _dash, signer, signature = line.split(" ")
+            signature = base64.b64decode(signature, validate=True)
+            if (signer, signature[:4].hex()) == (name, key_id):
+                Ed25519PublicKey.from_public_bytes(public[1:]).verify(signature[4:], text.encode())
+                origin, size, root, *more = text.splitlines()
+                if origin == name:
+                    signed_at = next((int(line[5:]) for line in more if line.startswith("time ")), 0)
+                    return int(size), base64.b64decode(root, validate=True), signed_at
+    raise ValueError("none of the keys signed a checkpoint of its log")
+
+
+def kept_in(path, keys):
+    """The checkpoint in a file, or those among the lines of a log that the keys' log has."""
+    with open(path, encoding="utf-8", newline="") as file:
+        text = file.read()
+    if not text.startswith("{"):
+        return [opened(text, keys)]
+    events = (json.loads(line) for line in text.splitlines() if '"gatelog.dev/checkpoint"' in line)
+    notes = [event["annotations"]["gatelog.dev/checkpoint"] for event in events]
+    heads = [opened(note, keys) for note in notes if any(note.startswith(key.split("+")[0] + "\n") for key in keys)]
+    if not heads:
+        raise ValueError(f"{path}: no checkpoint of this log in it")
+    return heads
 
 
 class Log:
@@ -140,8 +157,8 @@ class Journal:
 def main(folder, key, *kept):
     heads, found, first, pruned, erased, lost, last = {}, [], None, 0, set(), 0, STOP
     for path in (*kept, os.path.join(folder, "log", "checkpoint")):
-        size, root, signed_at = opened(path, key)
-        heads.setdefault(size, []).append((root, path))
+        for size, root, signed_at in kept_in(path, key.split()):
+            heads.setdefault(size, []).append((root, path))
     log = Log(os.path.join(folder, "log"), size)
     for index, leaf in log.leaves():
         first = index if first is None else first
@@ -187,5 +204,5 @@ if __name__ == "__main__":
     try:
         main(*sys.argv[1:])
     except (InvalidSignature, OSError, ValueError, struct.error) as error:
-        print(f"cannot be verified: {error!r}")
+        print(f"cannot be verified: {error if str(error) else 'the signature is not that of the key'}")
         sys.exit(2)

@@ -115,9 +115,16 @@ pub fn main() -> ExitCode {
         Command::Demo(args) => demo::run(args),
     };
     outcome.unwrap_or_else(|Failure { code, error }| {
-        eprintln!("gatelog: {error:#}");
+        eprintln!("gatelog: {}", told(&error));
         ExitCode::from(code)
     })
+}
+
+/// An error with its causes, but for those that it tells already.
+fn told(error: &anyhow::Error) -> String {
+    let mut causes = error.chain().map(ToString::to_string);
+    let first = causes.next().unwrap_or_default();
+    causes.fold(first, |text, cause| if text.ends_with(&cause) { text } else { format!("{text}: {cause}") })
 }
 
 /// A runtime for this machine: on one processor, threads would only hand work to each other.
@@ -125,4 +132,26 @@ fn runtime() -> Result<Runtime, anyhow::Error> {
     let one = std::thread::available_parallelism().is_ok_and(|n| n.get() == 1);
     let mut builder = if one { Builder::new_current_thread() } else { Builder::new_multi_thread() };
     builder.enable_all().build().map_err(|error| anyhow::anyhow!("cannot start the runtime: {error}"))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cause_that_was_told_is_not_told_again() {
+        let rows = [
+            (
+                vec!["d: cannot be made: exists", "cannot be made: exists", "exists"],
+                "d: cannot be made: exists",
+            ),
+            (vec!["cannot start", "port taken"], "cannot start: port taken"),
+            (vec!["once"], "once"),
+        ];
+        for (mut causes, want) in rows {
+            let root = anyhow::anyhow!(causes.pop().unwrap());
+            let error = causes.into_iter().rev().fold(root, |error, cause| error.context(cause));
+            assert_eq!(told(&error), want);
+        }
+    }
 }

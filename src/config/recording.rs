@@ -33,6 +33,9 @@ pub(super) fn recording(
         problems.into_iter().for_each(|problem| section.wrong("policyFile", problem));
     });
     let dir = section.required("dir", section.path("dir"));
+    if dir.as_ref().is_some_and(|dir| dir.exists() && !dir.is_dir()) {
+        section.wrong("dir", "expected a folder");
+    }
     // Every key is asked for, so that none of them is taken for unknown.
     let policy = policy.ok().or_else(|| Policy::shipped("recommended"));
     let default = policy.map(|policy| audit::Config::new(dir.clone().unwrap_or_default(), policy));
@@ -142,7 +145,7 @@ fn sinks(section: &Section<'_>) -> Vec<sink::Config> {
             let kubeconfig = part.required("kubeconfig", part.path("kubeconfig"));
             let webhook = Webhook {
                 endpoint: endpoint::Config::Kubeconfig {
-                    path: kubeconfig.unwrap_or_default(),
+                    path: kubeconfig.clone().unwrap_or_default(),
                     context: part.text("context"),
                 },
                 batch_max_events: part.count("batchMaxSize", default.batch_max_events),
@@ -152,7 +155,8 @@ fn sinks(section: &Section<'_>) -> Vec<sink::Config> {
                 timeout: part.duration("timeout", default.timeout),
             };
             part.done();
-            Receiver::Webhook(Box::new(webhook))
+            // What comes of a file that is not named was said.
+            kubeconfig.map(|_| Receiver::Webhook(Box::new(webhook)))
         });
         let stdout = sink.optional("stdout").map(|part| {
             part.done();
@@ -163,7 +167,8 @@ fn sinks(section: &Section<'_>) -> Vec<sink::Config> {
             Receiver::Stdout
         });
         let receiver = match (webhook, stdout) {
-            (Some(receiver), None) | (None, Some(receiver)) => Some(receiver),
+            (Some(receiver), None) => receiver,
+            (None, Some(receiver)) => Some(receiver),
             _ => {
                 sink.wrong("", "expected exactly one of webhook and stdout");
                 None

@@ -360,6 +360,14 @@ fn every_error_names_file_key_and_reason() {
                 "audit.sinks[1].webhooks: unknown key, did you mean webhook?",
             ],
         ),
+        (
+            "audit: {dir: a, sinks: [{name: a, webhook: {timeout: 5}}]}",
+            &[
+                "audit.sinks[0].webhook.kubeconfig: is missing",
+                "audit.sinks[0].webhook.timeout: 5 is not a duration: expected a number with a unit such as 10s or 1m30s",
+            ],
+        ),
+        ("audit: {dir: /dev/null}", &["audit.dir: expected a folder"]),
         ("audit: {dir: a, maxBackups: -1}", &["audit.maxBackups: -1 is not a whole number above 0"]),
         (
             "audit: {dir: a, maxAge: [1]}",

@@ -18,7 +18,7 @@ use std::{
 /// Requests whose end is waited for; more are not remembered.
 const MOST_OPEN: usize = 100_000;
 /// Characters of a reason that are shown.
-const LONGEST_REASON: usize = 160;
+const LONGEST_REASON: usize = 240;
 
 /// Shows a record: one line for each request, newest last
 #[derive(Debug, Clone, Default, clap::Args)]

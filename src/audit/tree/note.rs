@@ -87,8 +87,8 @@ pub enum BadNote {
     /// A known key did not make the signature that names it.
     #[error("signed note: the signature of {0} does not verify")]
     Forged(String),
-    /// No known key signed.
-    #[error("signed note: signed by no known key, only by {0:?}")]
+    /// No known key signed; those that did, as name and id.
+    #[error("signed note: signed by none of the keys that are given, only by {}", .0.join(", "))]
     Unknown(Vec<String>),
 }
 
@@ -166,7 +166,8 @@ impl<'a> Note<'a> {
             }
         }
         if !known {
-            return Err(BadNote::Unknown(self.signatures.iter().map(|s| s.name.to_owned()).collect()));
+            let signer = |s: &Signature<'_>| format!("{}+{:08x}", s.name, u32::from_be_bytes(s.id));
+            return Err(BadNote::Unknown(self.signatures.iter().map(signer).collect()));
         }
         Ok(self.text)
     }

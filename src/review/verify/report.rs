@@ -345,9 +345,10 @@ impl fmt::Display for Report {
                 [self.from, self.to].map(|at| at.map_or_else(|| "-".to_owned(), |at| at.to_string()));
             writeln!(
                 f,
-                "ok   {} lines in {} segments are those that were signed, {from} to {to} ({})",
+                "ok   {} lines in {} segment{} are those that were signed, {from} to {to} ({})",
                 self.lines,
                 self.segments,
+                if self.segments == 1 { "" } else { "s" },
                 size(self.bytes)
             )?;
         }

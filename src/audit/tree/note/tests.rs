@@ -31,7 +31,7 @@ fn verify(note: &str, keys: &[&str]) -> Result<String, BadNote> {
 #[test]
 fn notes_are_believed_when_a_known_key_signed() {
     let both = format!("{TEXT}\n{BY_PETER}{BY_ENOCH}");
-    let names = || vec!["PeterNeumann".to_owned(), "EnochRoot".to_owned()];
+    let names = || vec!["PeterNeumann+c74f20a3".to_owned(), "EnochRoot+af0cfe78".to_owned()];
     let forged = |name: &str| Err(BadNote::Forged(name.to_owned()));
     let believed = || Ok(TEXT.to_owned());
     let altered = both.replacen("answer", "Answer", 1);
@@ -50,8 +50,8 @@ fn notes_are_believed_when_a_known_key_signed() {
         (&altered, &[PETER], forged("PeterNeumann")),
         (&altered, &[ENOCH], forged("EnochRoot")),
         (&crossed, &[PETER], believed()),
-        (&misnamed, &[PETER], Err(BadNote::Unknown(vec!["CarmenSandiego".to_owned()]))),
-        (&other_id, &[PETER], Err(BadNote::Unknown(vec!["PeterNeumann".to_owned()]))),
+        (&misnamed, &[PETER], Err(BadNote::Unknown(vec!["CarmenSandiego+c74f20a3".to_owned()]))),
+        (&other_id, &[PETER], Err(BadNote::Unknown(vec!["PeterNeumann+c71c71a3".to_owned()]))),
         (&longer, &[PETER], forged("PeterNeumann")),
     ];
     for (note, keys, want) in rows {
