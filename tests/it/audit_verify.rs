@@ -297,7 +297,7 @@ fn rows() -> Vec<Row> {
         (
             "the checkpoint altered",
             |r| r.bytes(&r.log("checkpoint"), |bytes| bytes[ORIGIN.len() + 1] = b'2'),
-            seen("checkpoint", None, None, "InvalidSignature"),
+            seen("checkpoint", None, None, "the signature is not that of the key"),
         ),
         (
             "the checkpoint removed",
@@ -311,7 +311,7 @@ fn rows() -> Vec<Row> {
                 let note = Checkpoint::new(ORIGIN, r.tiles.tree().head(), 1).sign(&key).unwrap();
                 fs::write(r.log("checkpoint"), note).unwrap();
             },
-            seen("checkpoint", None, None, "the key did not sign"),
+            seen("checkpoint", None, None, "none of the keys signed"),
         ),
         (
             "the checkpoint of another log",
@@ -321,7 +321,7 @@ fn rows() -> Vec<Row> {
                     Checkpoint::new("gatelog.example/other", r.tiles.tree().head(), 1).sign(&key).unwrap();
                 fs::write(r.log("checkpoint"), note).unwrap();
             },
-            seen("checkpoint", None, None, "the key did not sign"),
+            seen("checkpoint", None, None, "none of the keys signed"),
         ),
     ]
 }
