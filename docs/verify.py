@@ -55,7 +55,7 @@ def kept_in(path, keys):
     if not text.startswith("{"):
         return [opened(text, keys)]
     events = (json.loads(line) for line in text.splitlines() if '"gatelog.dev/checkpoint"' in line)
-    notes = [event["annotations"]["gatelog.dev/checkpoint"] for event in events]
+    notes = [event.get("annotations", {}).get("gatelog.dev/checkpoint", "") for event in events]
     heads = [opened(note, keys) for note in notes if any(note.startswith(key.split("+")[0] + "\n") for key in keys)]
     if not heads:
         raise ValueError(f"{path}: no checkpoint of this log in it")
