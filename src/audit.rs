@@ -47,17 +47,18 @@ pub mod folder;
 mod id;
 mod journal;
 mod ledger;
+mod metrics;
 mod note;
 mod object;
 pub mod policy;
 pub mod redact;
 pub mod sink;
+mod stdout;
 mod strangers;
 mod trail;
 pub mod tree;
 
 use arc_swap::ArcSwap;
-use event::Level;
 use journal::{
     Journal,
     line::Line,
@@ -65,9 +66,10 @@ use journal::{
     segment::{self, Segments},
 };
 use ledger::Ledger;
+use metrics::Metrics;
 use note::Note;
 use policy::Policy;
-use prometheus::{Histogram, HistogramOpts, IntCounter, IntCounterVec, IntGauge, Opts, Registry};
+use prometheus::{IntCounter, Registry};
 use redact::Redactor;
 use sink::Cursors;
 use std::{
@@ -201,8 +203,8 @@ pub struct Audit {
     journal: Journal,
     // Goes after the journal, which tells it what is written.
     ledger: Ledger,
-    /// The folder is ours until this goes.
-    lock: Mutex<Option<File>>,
+    /// The folder is ours until this goes, everywhere.
+    lock: Mutex<Option<Arc<File>>>,
     strangers: Arc<Strangers>,
     metrics: Metrics,
     redactor: Redactor,
@@ -367,7 +369,7 @@ impl Audit {
                 strangers.tell(at_once, Instant::now(), deliver)
             })
         };
-        let lock = Mutex::new(segments.take_lock());
+        let lock = Mutex::new(segments.take_lock().map(Arc::new));
         let journal = Journal::start(journal::Setup {
             segments,
             open,
@@ -375,7 +377,7 @@ impl Audit {
             on_failure: config.on_failure,
             hung: journal::HUNG,
             compress: config.compress,
-            feed: Some(ledger.feed().clone()),
+            feed: ledger.feed().clone(),
             metrics: metrics.clone(),
             summaries,
         })
@@ -430,6 +432,11 @@ impl Audit {
         self.policy.store(Arc::new(policy));
     }
 
+    /// Whoever has it keeps the folder from other processes, also when the record has been shut down.
+    pub(crate) fn lock(&self) -> Option<Arc<File>> {
+        self.lock.lock().unwrap_or_else(PoisonError::into_inner).clone()
+    }
+
     /// How far the sinks have come.
     pub(crate) fn cursors(&self) -> &Arc<Cursors> {
         &self.cursors
@@ -481,113 +488,6 @@ impl Audit {
     /// Whether what `peer` says of the hops before it is believed.
     pub fn trusts(&self, peer: IpAddr) -> bool {
         self.trusted_proxies.iter().any(|range| range.contains(peer))
-    }
-}
-
-/// Counters under kube-apiserver's names where it has them.
-#[derive(Debug, Clone)]
-struct Metrics {
-    events: IntCounter,
-    levels: [IntCounter; 4],
-    /// Of the journal, and of every part.
-    errors: IntCounter,
-    plugins: IntCounterVec,
-    rejected: IntCounter,
-    queue_bytes: IntGauge,
-    queue_events: IntGauge,
-    sync_seconds: Histogram,
-    sync_lines: Histogram,
-    disk_errors: IntCounter,
-    lost: IntCounter,
-    suppressed: IntCounter,
-}
-
-impl Metrics {
-    fn register(registry: &Registry) -> prometheus::Result<Self> {
-        let counter = |name, help| -> prometheus::Result<IntCounter> {
-            let counter = IntCounter::new(name, help)?;
-            registry.register(Box::new(counter.clone()))?;
-            Ok(counter)
-        };
-        let vec = |name, help, label| -> prometheus::Result<IntCounterVec> {
-            let vec = IntCounterVec::new(Opts::new(name, help), &[label])?;
-            registry.register(Box::new(vec.clone()))?;
-            Ok(vec)
-        };
-        let levels =
-            vec("apiserver_audit_level_total", "Requests by the level the audit policy gave them.", "level")?;
-        let queue_bytes = IntGauge::new(
-            "gatelog_audit_queue_bytes",
-            "Bytes that audit events take in memory, places held for last events included.",
-        )?;
-        registry.register(Box::new(queue_bytes.clone()))?;
-        let queue_events =
-            IntGauge::new("gatelog_audit_queue_events", "Audit events that wait to be written.")?;
-        registry.register(Box::new(queue_events.clone()))?;
-        let histogram = |name, help, first, factor, count| -> prometheus::Result<Histogram> {
-            let buckets = prometheus::exponential_buckets(first, factor, count)?;
-            let histogram = Histogram::with_opts(HistogramOpts::new(name, help).buckets(buckets))?;
-            registry.register(Box::new(histogram.clone()))?;
-            Ok(histogram)
-        };
-        let plugins = vec(
-            "apiserver_audit_error_total",
-            "Failures to keep an audit event, by the part that failed.",
-            "plugin",
-        )?;
-        Ok(Self {
-            events: counter("apiserver_audit_event_total", "Audit events made.")?,
-            levels: Level::ALL.map(|level| levels.with_label_values(&[level.as_str()])),
-            errors: plugins.with_label_values(&["journal"]),
-            plugins,
-            rejected: counter(
-                "apiserver_audit_requests_rejected_total",
-                "Requests refused because their audit events could not be kept.",
-            )?,
-            queue_bytes,
-            queue_events,
-            sync_seconds: histogram(
-                "gatelog_audit_sync_duration_seconds",
-                "Time that one sync of the audit journal took.",
-                0.0001,
-                2.0,
-                16,
-            )?,
-            sync_lines: histogram(
-                "gatelog_audit_sync_batch_events",
-                "Audit events that one sync of the journal was for.",
-                1.0,
-                2.0,
-                16,
-            )?,
-            disk_errors: counter(
-                "gatelog_audit_disk_errors_total",
-                "Writes and syncs of the audit journal that failed.",
-            )?,
-            lost: counter("gatelog_audit_lost_events_total", "Audit events that could not be kept.")?,
-            suppressed: counter(
-                "gatelog_audit_suppressed_events_total",
-                "Requests without authentication that left no audit event of their own.",
-            )?,
-        })
-    }
-
-    /// What is queued at the moment.
-    fn queue(&self, bytes: usize, events: usize) {
-        self.queue_bytes.set(i64::try_from(bytes).unwrap_or(i64::MAX));
-        self.queue_events.set(i64::try_from(events).unwrap_or(i64::MAX));
-    }
-
-    /// A sync that was for so many lines.
-    fn synced(&self, lines: usize, took: Duration) {
-        self.sync_seconds.observe(took.as_secs_f64());
-        self.sync_lines.observe(lines as f64);
-    }
-
-    /// For tests that look at no metric.
-    #[cfg(test)]
-    fn unregistered() -> Self {
-        Self::register(&Registry::new()).unwrap()
     }
 }
 

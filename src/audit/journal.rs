@@ -98,7 +98,7 @@ pub(crate) struct Setup {
     /// Whether finished segments are compressed.
     pub(crate) compress: bool,
     /// Who is told what is on the disk.
-    pub(crate) feed: Option<Feed>,
+    pub(crate) feed: Feed,
     /// Its figures.
     pub(crate) metrics: Metrics,
     /// See [`Summaries`].

@@ -27,6 +27,7 @@ use reader::Reader;
 use runner::Runner;
 use status::Status;
 use std::{
+    fs::File,
     io,
     path::{Path, PathBuf},
     sync::Arc,
@@ -128,6 +129,8 @@ pub struct Sinks {
     watch: Option<JoinHandle<()>>,
     all: Vec<Arc<Status>>,
     stop: watch::Sender<bool>,
+    /// No other process delivers from the folder before these have ended.
+    lock: Option<Arc<File>>,
 }
 
 /// They cannot be started.
@@ -155,6 +158,7 @@ impl Sinks {
         if sinks.is_empty() {
             return Ok(this);
         }
+        this.lock = audit.lock();
         let metrics = status::Metrics::register(registry)?;
         for sink in sinks {
             let (name, plugin) = (&sink.name, sink.receiver.kind());

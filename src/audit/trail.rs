@@ -69,6 +69,8 @@ struct Inner {
     impersonated: Option<String>,
     /// The last event's place is held in the journal; so many bytes.
     place: Option<usize>,
+    /// That of a first event that only the journal gets; so many bytes besides.
+    first_place: usize,
     /// Where the first event stands, if it is journalled.
     mark: Option<Mark>,
     /// Why nothing may be forwarded.
@@ -150,6 +152,7 @@ impl Audit {
             long_running: false,
             impersonated: None,
             place: None,
+            first_place: 0,
             mark: None,
             unkept: None,
             request: None,
@@ -262,7 +265,8 @@ impl Trail {
         }
         let stage = Stage::RequestReceived;
         if this.mark.is_none() && !this.insisted && this.verdict.omit_stages.contains(stage) {
-            this.mark = this.write_journal_only(stage, this.received, Part::First);
+            let release = std::mem::take(&mut this.first_place);
+            this.mark = this.write_journal_only(this.received, release);
             if this.mark.is_none() && this.audit.on_failure == OnFailure::Refuse {
                 this.unkept = Some(Unkept("its writer is gone".into()));
             }
@@ -373,10 +377,12 @@ impl Inner {
         self.render(uri, info.attributes().verb, user.json(), Some(info));
     }
 
-    /// The first event, if the policy wants it, and the last one's place.
+    /// The first event, if the policy wants it, and the last one's place; that of the first one as well, if it is to be written
+    /// once the request may be forwarded.
     fn first(&mut self) -> Result<(), Unkept> {
         let size = self.head.len() + self.annotations.size() + LAST_EVENT;
         let wanted = !self.verdict.omit_stages.contains(Stage::RequestReceived);
+        let first = if wanted || self.mode() != Mode::Strict { 0 } else { size };
         let journal = &self.audit.journal;
         let placed = if wanted {
             self.write(Stage::RequestReceived, self.received, Part::First, |line| {
@@ -384,11 +390,12 @@ impl Inner {
                 journal.reserve(Some(line), size).map_err(|unkept| (unkept, journal.try_append(line)))
             })
         } else {
-            journal.reserve(None, size).map_err(|unkept| (unkept, None))
+            journal.reserve(None, size + first).map_err(|unkept| (unkept, None))
         };
         match placed {
             Ok(mark) => {
                 self.place = Some(size);
+                self.first_place = first;
                 self.mark = wanted.then_some(mark);
                 Ok(())
             }
@@ -441,7 +448,7 @@ impl Inner {
         }
         let now = MicroTime::at(SystemTime::now());
         let wanted = !self.verdict.omit_stages.contains(stage);
-        let place = self.place.take();
+        let place = self.place.take().map(|size| size + std::mem::take(&mut self.first_place));
         let audit = self.audit.clone();
         let deliver = |line: &Line<'_>| match place {
             Some(size) => audit.journal.append(Some(line), size),

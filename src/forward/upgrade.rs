@@ -17,7 +17,7 @@ use hyper::{
 use hyper_util::rt::TokioIo;
 use std::{
     io,
-    sync::atomic::{AtomicU64, Ordering::Relaxed},
+    sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed},
     time::Duration,
 };
 use tokio::{
@@ -27,6 +27,9 @@ use tokio::{
 
 /// How long the upstream may go on after the caller has ended its half, and the other way about.
 const HALF_CLOSED: Duration = Duration::from_secs(10);
+
+/// How long a caller says nothing before what it said is taken to have arrived.
+const LULL: Duration = Duration::from_millis(10);
 
 /// Both sides have agreed to switch; nothing flows until [`Tunnel::join`].
 #[derive(Debug)]
@@ -134,8 +137,9 @@ impl Tunnel {
     /// Joins the two sides until one ends, or `lease` ends the tunnel by name. Returns why it ended when it was not a plain
     /// end, and the caller's side, which knows nothing of the end yet.
     ///
-    /// A caller that has ended its half gets what still comes for ten seconds more. When the upstream has, it is over:
-    /// neither protocol goes on after that.
+    /// A caller that has ended its half gets what still comes for ten seconds more; so does one that has more to say than the
+    /// upstream wants to hear. When the upstream has ended, it is over once what is on its way to it has been passed on:
+    /// neither protocol goes on after that, and the caller is told only then.
     pub async fn join(self, flow: &Flow, lease: &Lease) -> (Option<Reason>, Option<Goodbye>) {
         let mut joined = None;
         let relayed = async {
@@ -172,14 +176,21 @@ where
 {
     let (from_caller, mut to_caller) = split(caller);
     let (from_upstream, mut to_upstream) = split(upstream);
+    let busy = AtomicBool::new(false);
     let up = async {
-        copy(from_caller, &mut to_upstream, &flow.from_caller).await?;
-        match to_upstream.shutdown().await {
-            Err(error) if error.kind() != io::ErrorKind::NotConnected => Err(error),
-            _ => Ok(()),
+        match copy(from_caller, &mut to_upstream, &flow.from_caller, &busy).await {
+            Err(Stopped::Reading(error)) => return Err(error),
+            // An upstream that takes no more may have said a last word, such as how a command ended.
+            Ok(()) | Err(Stopped::Writing(_)) => {}
         }
+        let _ = to_upstream.shutdown().await;
+        Ok(())
     };
-    let down = copy(from_upstream, &mut to_caller, &flow.to_caller);
+    let unheeded = AtomicBool::new(false);
+    let down = async {
+        let copied = copy(from_upstream, &mut to_caller, &flow.to_caller, &unheeded).await;
+        copied.map_err(|(Stopped::Reading(error) | Stopped::Writing(error))| error)
+    };
     tokio::pin!(up, down);
     let late = |_| {
         let why = "the caller's side ended, the upstream's did not within 10 s";
@@ -187,12 +198,32 @@ where
     };
     tokio::select! {
         first = &mut up => { first?; timeout(HALF_CLOSED, down).await.unwrap_or_else(late) }
-        over = &mut down => over,
+        over = &mut down => {
+            over?;
+            let quiet = async {
+                let mut before = None;
+                while timeout(LULL, &mut up).await.is_err() {
+                    let passed = flow.from_caller.load(Relaxed);
+                    if before.replace(passed) == Some(passed) && !busy.load(Relaxed) {
+                        break;
+                    }
+                }
+            };
+            // It may be that nobody listens any more.
+            let _ = timeout(HALF_CLOSED, quiet).await;
+            Ok(())
+        }
     }
 }
 
-/// Passes bytes on until there are no more.
-async fn copy<R, W>(mut from: R, mut to: W, passed: &AtomicU64) -> io::Result<()>
+/// Why bytes are passed on no longer.
+enum Stopped {
+    Reading(io::Error),
+    Writing(io::Error),
+}
+
+/// Passes bytes on until there are no more; `busy` while it has some in hand.
+async fn copy<R, W>(mut from: R, mut to: W, passed: &AtomicU64, busy: &AtomicBool) -> Result<(), Stopped>
 where
     R: AsyncRead + Unpin,
     W: AsyncWrite + Unpin,
@@ -204,11 +235,13 @@ where
             Ok(n) => n,
             // Many peers leave a TLS connection without its close_notify.
             Err(error) if error.kind() == io::ErrorKind::UnexpectedEof => break,
-            Err(error) => return Err(error),
+            Err(error) => return Err(Stopped::Reading(error)),
         };
-        to.write_all(buffer.get(..n).unwrap_or_default()).await?;
-        to.flush().await?;
+        busy.store(true, Relaxed);
+        to.write_all(buffer.get(..n).unwrap_or_default()).await.map_err(Stopped::Writing)?;
+        to.flush().await.map_err(Stopped::Writing)?;
         passed.fetch_add(n as u64, Relaxed);
+        busy.store(false, Relaxed);
     }
     Ok(())
 }
@@ -216,6 +249,11 @@ where
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::{
+        pin::Pin,
+        task::{Context, Poll},
+    };
+    use tokio::io::ReadBuf;
 
     fn map(headers: &[(&'static str, &'static str)]) -> HeaderMap {
         headers.iter().map(|(n, v)| (http::HeaderName::from_static(n), HeaderValue::from_static(v))).collect()
@@ -285,6 +323,73 @@ mod tests {
         assert_eq!((heard.as_str(), answer.as_str()), ("question", "answer"));
         assert_eq!((flow.from_caller.load(Relaxed), flow.to_caller.load(Relaxed)), (8, 6));
     }
+
+    #[tokio::test]
+    async fn what_is_on_its_way_to_an_upstream_that_has_ended_its_half_arrives() {
+        let ((mut a, mut caller), (upstream, mut b)) = (tokio::io::duplex(1 << 20), tokio::io::duplex(64));
+        let flow = Flow::default();
+        let said = vec![7; 300 << 10];
+        a.write_all(&said).await.unwrap();
+        b.write_all(b"answer").await.unwrap();
+        b.shutdown().await.unwrap();
+        let ends = async {
+            let mut heard = Vec::new();
+            b.read_to_end(&mut heard).await.unwrap();
+            heard
+        };
+        let joined = async {
+            relay(&mut caller, upstream, &flow).await.unwrap();
+        };
+        let (heard, ()) =
+            timeout(Duration::from_secs(5), async { tokio::join!(ends, joined) }).await.unwrap();
+        assert_eq!(heard.len(), said.len());
+        assert_eq!((flow.from_caller.load(Relaxed), flow.to_caller.load(Relaxed)), (300 << 10, 6));
+    }
+
+    /// Reads what it was given, and takes nothing.
+    struct Deaf<R>(R);
+
+    impl<R: AsyncRead + Unpin> AsyncRead for Deaf<R> {
+        fn poll_read(
+            mut self: Pin<&mut Self>,
+            cx: &mut Context<'_>,
+            to: &mut ReadBuf<'_>,
+        ) -> Poll<io::Result<()>> {
+            Pin::new(&mut self.0).poll_read(cx, to)
+        }
+    }
+
+    impl<R: Unpin> AsyncWrite for Deaf<R> {
+        fn poll_write(self: Pin<&mut Self>, _: &mut Context<'_>, _: &[u8]) -> Poll<io::Result<usize>> {
+            Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()))
+        }
+
+        fn poll_flush(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn poll_shutdown(self: Pin<&mut Self>, _: &mut Context<'_>) -> Poll<io::Result<()>> {
+            Poll::Ready(Err(io::ErrorKind::BrokenPipe.into()))
+        }
+    }
+
+    #[tokio::test]
+    async fn the_last_word_of_an_upstream_that_takes_no_more_arrives() {
+        let ((mut a, mut caller), (upstream, mut b)) = (tokio::io::duplex(64), tokio::io::duplex(1 << 20));
+        let said = vec![7; 100 << 10];
+        b.write_all(&said).await.unwrap();
+        drop(b);
+        a.write_all(b"more").await.unwrap();
+        let joined = async {
+            relay(&mut caller, Deaf(upstream), &Flow::default()).await.unwrap();
+            drop(caller);
+        };
+        let mut heard = Vec::new();
+        let (read, ()) = tokio::join!(a.read_to_end(&mut heard), joined);
+        read.unwrap();
+        assert_eq!(heard.len(), said.len());
+    }
+
     #[tokio::test]
     async fn the_callers_side_is_open_after_the_upstream_has_ended() {
         let ((mut a, mut caller), (upstream, mut b)) = (tokio::io::duplex(64), tokio::io::duplex(64));

@@ -42,7 +42,7 @@ pub(super) struct Shared {
     pub(super) capacity: usize,
     pub(super) on_failure: OnFailure,
     pub(super) hung: Duration,
-    pub(super) feed: Option<Feed>,
+    pub(super) feed: Feed,
     pub(super) metrics: Metrics,
 }
 
@@ -268,9 +268,7 @@ impl Shared {
     pub(super) fn publish(&self, synced: Synced) {
         let Synced { mut steps, written, end, took } = synced;
         self.metrics.synced(steps.len(), took);
-        if let Some(feed) = &self.feed {
-            feed.push(&mut steps, end);
-        }
+        self.feed.push(&mut steps, end);
         self.synced.send_modify(|reach| reach.mark = written);
         self.position.send_replace(end);
     }
@@ -309,7 +307,7 @@ impl Shared {
     /// Why nothing should be begun, although the disk gives no error.
     pub(super) fn blocked(&self) -> Result<(), Unkept> {
         self.hangs()?;
-        if self.feed.as_ref().is_some_and(Feed::is_full) {
+        if self.feed.is_full() {
             return Err(Unkept("its signing falls behind".into()));
         }
         Ok(())

@@ -20,7 +20,7 @@ fn setup(segments: Segments) -> Setup {
         on_failure: OnFailure::Refuse,
         hung: HUNG,
         compress: false,
-        feed: None,
+        feed: Feed::new(),
         metrics: Metrics::unregistered(),
         summaries: Box::new(|_, _| {}),
     }
@@ -244,7 +244,7 @@ async fn a_disk_that_hangs_after_it_failed_holds_nobody() {
 async fn signing_that_falls_behind_hurries_nobody() {
     let (folder, faulty) = (Folder::new(), Faulty::default());
     let feed = Feed::new();
-    let journal = on_disk(&folder, &faulty, |setup| Setup { feed: Some(feed.clone()), ..setup });
+    let journal = on_disk(&folder, &faulty, |setup| Setup { feed: feed.clone(), ..setup });
     let mark = journal.reserve(Some(&line(b"change\n")), 0).unwrap();
     feed.fill();
     journal.synced(mark).await.unwrap();

@@ -26,6 +26,16 @@ pub(super) struct Keys {
 }
 
 impl Signing {
+    /// What a log is called when nobody says: `gatelog/` and the name of this machine, as far as it fits into a key's name.
+    pub fn default_origin() -> String {
+        let name = ["/proc/sys/kernel/hostname", "/etc/hostname"]
+            .into_iter()
+            .find_map(|path| fs::read_to_string(path).ok().filter(|name| !name.trim().is_empty()));
+        let name = name.unwrap_or_else(|| "localhost".to_owned());
+        let fits = |c: &char| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_');
+        format!("gatelog/{}", name.trim().chars().filter(fits).collect::<String>())
+    }
+
     /// What is wrong with the keys, as key of the configuration and reason. Reads the private key.
     pub fn faults(&self) -> Vec<Error> {
         let mut faults = Vec::new();
@@ -64,7 +74,7 @@ impl Keys {
             }
             (_, Some(found)) => found.to_owned(),
             (Some(wanted), None) => wanted.clone(),
-            (None, None) => format!("gatelog/{}", host()),
+            (None, None) => Signing::default_origin(),
         };
         let may_make = found.is_none() || !signing.previous_keys.is_empty();
         let key = match &signing.key_file {
@@ -126,13 +136,4 @@ fn own(disk: &mut dyn Disk, origin: &str, may_make: bool, dir: &Path) -> Result<
     put(disk, &[(OWN.to_owned(), pem.as_str().as_bytes())], &mut BTreeSet::new()).map_err(broken)?;
     disk.sync_folder("").map_err(broken)?;
     Ok(key)
-}
-
-/// The name of this machine, as far as it fits into a key's name.
-fn host() -> String {
-    let name = ["/proc/sys/kernel/hostname", "/etc/hostname"]
-        .into_iter()
-        .find_map(|path| fs::read_to_string(path).ok().filter(|name| !name.trim().is_empty()));
-    let name = name.unwrap_or_else(|| "localhost".to_owned());
-    name.trim().chars().filter(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_')).collect()
 }

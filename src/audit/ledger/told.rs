@@ -4,10 +4,10 @@
 use super::Signed;
 use crate::audit::{
     event::{Annotations, Event, Head, Level, MicroTime, Stage},
-    id,
+    id, stdout,
 };
 use std::{
-    io::{self, Write},
+    io,
     sync::mpsc::{self, SyncSender},
     thread::{self, JoinHandle},
     time::{Duration, Instant},
@@ -56,9 +56,8 @@ impl Teller {
         let (lines, taken) = mpsc::sync_channel::<Vec<u8>>(1);
         let write = move || {
             for line in taken {
-                let mut out = io::stdout().lock();
                 // Where nobody listens there is nobody to tell.
-                let _ = out.write_all(&line).and_then(|()| out.flush());
+                let _ = stdout::write(&line);
             }
         };
         let thread = thread::Builder::new().name("audit-head".into()).spawn(write)?;

@@ -398,6 +398,30 @@ async fn only_what_is_forwarded_costs_a_sync() {
     }
 }
 
+#[test]
+fn a_first_event_that_only_the_journal_gets_has_its_place_from_the_beginning() {
+    let omits = "{apiVersion: audit.k8s.io/v1, kind: Policy, omitStages: [RequestReceived], rules: [{level: Metadata}]}";
+    let room = |method| {
+        let record = Record::new(omits);
+        let before = record.audit.journal.used();
+        let trail = record.begin(method, "/api/v1/namespaces/a/pods/p");
+        let held = record.audit.journal.used() - before;
+        drop(trail);
+        assert_eq!(record.events().len(), 1, "it was never forwarded");
+        held
+    };
+    let (read, change) = (room("GET"), room("DELETE"));
+    assert!(change > 2 * read - 100, "{read} {change}");
+    let record = Record::new(omits);
+    let before = record.audit.journal.used();
+    let mut trail = record.begin("DELETE", "/api/v1/namespaces/a/pods/p");
+    trail.commit();
+    let held = record.audit.journal.used() - before;
+    assert!(held <= change, "{held} of {change}");
+    drop(trail.complete(End::default()));
+    assert_eq!(record.events().len(), 2);
+}
+
 /// stages that are omitted, method, whether it was forwarded => what the next start says of it
 #[tokio::test]
 async fn what_a_crash_leaves_open_is_closed_once() {

@@ -30,11 +30,11 @@ impl Inner {
         self.write_as(stage, at, part, false, deliver)
     }
 
-    /// An event that the policy omits and the journal needs.
-    pub(super) fn write_journal_only(&self, stage: Stage, at: MicroTime, part: Part) -> Option<Mark> {
+    /// The first event, which the policy omits and the journal needs; its place was held, `release` bytes.
+    pub(super) fn write_journal_only(&self, at: MicroTime, release: usize) -> Option<Mark> {
         let journal = &self.audit.journal;
-        self.write_as(stage, at, part, true, |line| match self.place {
-            Some(_) => journal.append(Some(line), 0),
+        self.write_as(Stage::RequestReceived, at, Part::First, true, |line| match self.place {
+            Some(_) => journal.append(Some(line), release),
             None => journal.try_append(line),
         })
     }

@@ -1,7 +1,7 @@
 //! `gatelog audit keygen`: the key that signs the tree.
 
 use crate::{
-    audit::tree::note::SigningKey,
+    audit::{Signing, tree::note::SigningKey},
     cli::{Outcome, print, usage},
 };
 use anyhow::{Context as _, anyhow};
@@ -28,10 +28,7 @@ pub(super) struct Args {
 }
 
 pub(super) fn run(args: &Args) -> Outcome {
-    let origin = match &args.origin {
-        Some(origin) => origin.clone(),
-        None => format!("gatelog/{}", host()),
-    };
+    let origin = args.origin.clone().unwrap_or_else(Signing::default_origin);
     let key = match &args.public {
         Some(path) => {
             let pem = fs::read_to_string(path).with_context(|| path.display().to_string()).map_err(usage)?;
@@ -66,10 +63,4 @@ fn keep(path: &Path, pem: &str) -> Result<(), crate::cli::Failure> {
     });
     written.with_context(|| path.display().to_string())?;
     Ok(())
-}
-
-/// The name of this machine, as far as it fits into a key's name.
-fn host() -> String {
-    let name = fs::read_to_string("/proc/sys/kernel/hostname").unwrap_or_else(|_| "localhost".to_owned());
-    name.trim().chars().filter(|c| c.is_ascii_alphanumeric() || matches!(c, '-' | '.' | '_')).collect()
 }
