@@ -91,6 +91,15 @@ fn a_request_is_one_clear_line() {
             "2026-01-02T03:04:05.681Z ok     200   2.1ms alice: get pods prod/web (by ClusterRoleBinding \"admins\")",
         ),
         (
+            json!({"annotations": {"authorization.k8s.io/decision": "allow",
+                "authorization.k8s.io/reason": "RBAC: allowed by RoleBinding \"look/prod\" of ClusterRole \"view\" to User \"alice\" (from the cluster)"}}),
+            "2026-01-02T03:04:05.681Z ok     200   2.1ms alice: get pods prod/web (by RoleBinding \"look/prod\" (from the cluster))",
+        ),
+        (
+            json!({"responseStatus": null, "annotations": {"gatelog.dev/outcome": "unknown", "gatelog.dev/end": "the gate ended first"}}),
+            "2026-01-02T03:04:05.681Z LOST     -   2.1ms alice: get pods prod/web (outcome unknown; ended: the gate ended first)",
+        ),
+        (
             json!({"verb": "delete", "impersonatedUser": {"username": "bob"},
                 "objectRef": {"resource": "deployments", "apiGroup": "apps", "namespace": "prod", "name": "web"},
                 "responseStatus": {"code": 403, "message": "long", "reason": "Forbidden"},
@@ -293,6 +302,24 @@ fn flags_choose_what_is_shown() {
 }
 
 #[test]
+fn what_only_the_journal_has_is_shown_with_all() {
+    let folder = Folder::new();
+    let hidden = json!({"gatelog.dev/journal-only": "true"});
+    let lines = [
+        event(json!({"auditID": "a", "verb": "list"})),
+        event(json!({"auditID": "b", "verb": "delete", "annotations": hidden})),
+        event(json!({"auditID": "c", "verb": "patch", "stage": "RequestReceived", "annotations": hidden})),
+    ];
+    let path = folder.write("audit.log", &(lines.join("\n") + "\n"));
+    let verbs = |flags: &str| -> Vec<String> {
+        shown(&path, flags).iter().map(|l| l.split_whitespace().nth(5).unwrap().to_owned()).collect()
+    };
+    assert_eq!(verbs(""), ["list"]);
+    assert_eq!(verbs("--all"), ["list", "delete", "patch"]);
+    assert_eq!(verbs("-a --verb patch"), ["patch"]);
+}
+
+#[test]
 fn json_is_the_event_as_it_was_recorded() {
     let folder = journal();
     let lines = shown(&folder.0, "-o json --user bob");
@@ -387,6 +414,43 @@ fn following_crosses_segments_and_waits_for_whole_lines() {
     let users: Vec<_> = text.lines().map(|l| l.split_whitespace().nth(4).unwrap()).collect();
     assert_eq!(users, ["a:", "b:", "c:", "d:"]);
     assert_eq!(shown, Shown { requests: 4, unreadable: 1 });
+}
+
+#[test]
+fn following_goes_on_over_segments_that_are_compressed_meanwhile() {
+    let folder = Folder::new();
+    let path = |number: u32| folder.0.join(format!("audit-{number}-{number}.jsonl"));
+    let named = |name: &str| event(json!({"auditID": name, "user": {"username": name}})) + "\n";
+    let seal = |number: u32| {
+        let plain = path(number);
+        let packed = fs::File::create(plain.with_extension("jsonl.gz")).unwrap();
+        let mut packed = flate2::write::GzEncoder::new(packed, flate2::Compression::fast());
+        packed.write_all(&fs::read(&plain).unwrap()).unwrap();
+        packed.finish().unwrap();
+        fs::remove_file(plain).unwrap();
+    };
+    let steps: Vec<Box<dyn FnOnce()>> = vec![
+        Box::new(|| append(&path(1), &named("a"))),
+        // The one that is being read, and one that was never looked at.
+        Box::new(|| {
+            append(&path(1), &named("b"));
+            append(&path(2), &(named("c") + &named("d")));
+            append(&path(3), &named("e"));
+            seal(1);
+            seal(2);
+        }),
+        Box::new(|| append(&path(3), &named("f"))),
+        Box::new(|| {
+            append(&path(4), &named("g"));
+            seal(3);
+        }),
+    ];
+    let mut out = Vec::new();
+    let shown = show_with(&args(&folder.0, ""), &mut out, &mut Steps(steps)).unwrap();
+    let text = String::from_utf8(out).unwrap();
+    let users: Vec<_> = text.lines().map(|l| l.split_whitespace().nth(4).unwrap()).collect();
+    assert_eq!(users, ["a:", "b:", "c:", "d:", "e:", "f:", "g:"]);
+    assert_eq!(shown, Shown { requests: 7, unreadable: 0 });
 }
 
 #[test]

@@ -257,6 +257,25 @@ async fn strangers_have_a_tenth_of_the_queue_at_most() {
     assert_eq!(told, record.audit.metrics.suppressed.get());
 }
 
+/// A session has no deadline of its own that would end its waiting.
+#[test]
+fn a_session_is_refused_while_the_disk_hangs() {
+    let disk = Disk::default();
+    let record = disk.record(|_| {});
+    let stuck = disk.stuck.lock().unwrap();
+    let mut trail = record.begin("POST", "/api/v1/namespaces/a/pods/p/exec?command=sh&stdin=true");
+    trail.commit();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let kept = runtime.block_on(async { tokio::time::timeout(journal::HUNG * 3, trail.kept()).await });
+    assert_eq!(kept.expect("it waits for ever").unwrap_err().0, "its disk hangs");
+    assert!(record.audit.healthy().is_err());
+    trail.refused(&Status::unavailable("x", None));
+    drop(trail);
+    drop(stuck);
+    let stages = record.stages();
+    assert_eq!(stages.last().unwrap(), &("ResponseComplete".to_owned(), 503));
+}
+
 #[test]
 fn two_processes_cannot_share_a_folder() {
     let record = Record::new(METADATA);
