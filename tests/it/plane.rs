@@ -507,7 +507,7 @@ listen: {{address: '127.0.0.1:0', tlsCertFile: server.crt, tlsPrivateKeyFile: se
 upstream: {{server: 'https://{upstream}', certificateAuthority: upstream-ca.crt, tokenFile: gate.token{more}}}
 authentication: {{clientCAFile: ca.crt, tokenAuthFile: tokens.csv, {authentication}}}
 authorization: {{rbac: {{files: [rbac.yaml]}}{shadow}{authorization}}}
-audit: {{policy: {policy}, dir: audit}}
+audit: {{policy: {policy}, dir: audit, signing: {{stdout: none}}}}
 limits: {{requestBody: 3Mi{limits}}}
 admin: {{address: '127.0.0.1:0'}}
 reload: {{interval: 1h}}
