@@ -448,9 +448,8 @@ async fn work(
             .body(Full::from(body))
             .unwrap();
         let Ok(()) = connection.ready().await else { return };
-        let Ok(response) = connection.send_request(request).await else {
-            if connection.is_closed() { return } else { continue }
-        };
+        // It was cut, or takes nothing more.
+        let Ok(response) = connection.send_request(request).await else { return };
         let (head, body) = response.into_parts();
         let id = head.headers["audit-id"].to_str().unwrap().to_owned();
         let mut one = Told { id, code: head.status.as_u16(), whole: false, line };
