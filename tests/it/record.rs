@@ -156,8 +156,8 @@ impl Journal {
         loop {
             match self.read(state) {
                 Ok(found) => return found,
-                // Who writes also removes: what was compressed, or filled, or is too old.
-                Err(e) if e.kind() == ErrorKind::NotFound && state == State::Running && attempts < 20 => {
+                // Who writes also removes, maybe between two looks of ours: what was compressed, or filled, or is too old.
+                Err(_) if state == State::Running && attempts < 20 => {
                     attempts += 1;
                     std::thread::sleep(Duration::from_millis(20));
                 }
@@ -187,8 +187,10 @@ impl Journal {
         };
         let hashes = lines.iter().map(|line| io::Result::Ok(line.hash));
         let gone = &log.found.gone;
-        let compared = verify::lines(log.leaves.iter().map(|leaf| Ok(*leaf)), hashes, gone)?
-            .unwrap_or_else(|fault| panic!("{}: {state:?}: {fault}", self.dir.display()));
+        let compared = match verify::lines(log.leaves.iter().map(|leaf| Ok(*leaf)), hashes, gone)? {
+            Ok(compared) => compared,
+            Err(fault) => return Err(io::Error::other(fault)),
+        };
         if state == State::Stopped {
             assert_eq!(compared.uncommitted, 0, "{}: lines without a leaf", self.dir.display());
             assert!(log.found.stopped, "{}: the last leaf is no stop", self.dir.display());

@@ -29,7 +29,7 @@ use std::{
     },
     time::{Duration, Instant, SystemTime},
 };
-use tokio::{net::TcpListener, task::JoinSet};
+use tokio::{net::TcpListener, task::JoinSet, time::timeout};
 
 /// Random enough, and the same again for the same seed.
 #[derive(Debug, Clone)]
@@ -379,7 +379,9 @@ impl Load {
         for n in 0..callers {
             let (tls, dice, told, enough) = (tls.clone(), dice.split(), told.clone(), enough.clone());
             load.callers.spawn(async move {
-                let Ok(connection) = raw::http2(address, &tls).await else { return };
+                // Who was killed before may have left the port to somebody who says nothing.
+                let connection = timeout(Duration::from_secs(5), raw::http2(address, &tls)).await;
+                let Ok(Ok(connection)) = connection else { return };
                 work(connection, address, n, size, dice, &told, &enough).await;
             });
         }
