@@ -32,7 +32,7 @@ listen: {address: '127.0.0.1:0', tlsCertFile: tls.crt, tlsPrivateKeyFile: tls.ke
 upstream: {server: 'https://api.test', certificateAuthority: upstream.crt, tokenFile: token}
 authentication: {clientCAFile: ca.crt, tokenAuthFile: tokens.csv}
 authorization: {rbac: {files: [rules]}}
-audit: {dir: audit, policyFile: policy.yaml}
+audit: {dir: audit, policyFile: policy.yaml, signing: {stdout: none}}
 ";
 
 const POLICY: &str = "apiVersion: audit.k8s.io/v1\nkind: Policy\nrules: [{level: Metadata}]\n";

@@ -42,7 +42,7 @@ kind: Gateway
 listen: {{address: '127.0.0.1:0', tlsCertFile: tls.crt, tlsPrivateKeyFile: tls.key}}
 upstream: {{server: 'https://{upstream}', certificateAuthority: ca.crt, tokenFile: token}}
 authentication: {{clientCAFile: ca.crt{authentication}}}
-audit: {{dir: audit}}
+audit: {{dir: audit, signing: {{stdout: none}}}}
 admin: {{address: '127.0.0.1:0'}}
 {more}"
         ),

@@ -222,7 +222,7 @@ listen: {{address: '127.0.0.1:0', tlsCertFile: server.crt, tlsPrivateKeyFile: se
 upstream: {{server: 'https://{upstream}', certificateAuthority: upstream-ca.crt, tokenFile: gate.token}}
 authentication: {{clientCAFile: ca.crt, tokenAuthFile: tokens.csv{anonymous}{authentication}}}
 authorization: {{rbac: {{files: [rbac.yaml]{rbac}}}{authorization}}}
-audit: {{{audit}, dir: audit}}
+audit: {{{audit}, dir: audit, signing: {{stdout: none}}}}
 admin: {{address: '127.0.0.1:0'}}
 {more}
 "

@@ -56,12 +56,7 @@ impl Site {
         let folder = Folder::new("sinks");
         folder.put("policy.yaml", POLICY);
         folder.put("ca.crt", &world.ca.pem());
-        Self {
-            world,
-            upstream,
-            folder,
-            options: format!("policyFile: policy.yaml, signing: {{stdout: none}}, {audit}"),
-        }
+        Self { world, upstream, folder, options: format!("policyFile: policy.yaml, {audit}") }
     }
 
     fn options(&self) -> Options {

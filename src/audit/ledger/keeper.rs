@@ -21,7 +21,7 @@ use crate::audit::{
     },
 };
 use std::{
-    io,
+    io::{self, ErrorKind},
     sync::{Arc, Mutex, PoisonError},
     time::{Duration, Instant, SystemTime},
 };
@@ -187,11 +187,14 @@ impl Keeper {
                         tracing::error!(%error, "cannot write the tree of the audit journal, trying again");
                     }
                     self.tell(Some(format!("the tree of the audit journal cannot be written: {error}")));
+                    // A folder that was removed does not come back.
+                    let patience =
+                        if error.kind() == ErrorKind::NotFound { Duration::ZERO } else { LAST_WAIT };
                     draft = Some(this);
                     rested = Instant::now() + pause;
                     pause = (pause * 2).min(PAUSES[1]);
                     if self.stopped {
-                        if Instant::now() >= *give_up.get_or_insert_with(|| Instant::now() + LAST_WAIT) {
+                        if Instant::now() >= *give_up.get_or_insert_with(|| Instant::now() + patience) {
                             let lines = self.feed.unsigned();
                             tracing::error!(
                                 audit.lines = lines,
