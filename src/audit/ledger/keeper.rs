@@ -32,7 +32,7 @@ const PAUSES: [Duration; 2] = [Duration::from_millis(100), Duration::from_secs(5
 /// How long a stop waits for a failing disk.
 const LAST_WAIT: Duration = Duration::from_secs(5);
 /// The rest after a checkpoint, in the time that it took: so much of the disk is the journal's at least.
-const REST: u32 = 3;
+const REST: u32 = 20;
 /// How often it is looked whether sinks still hold segments back.
 const HELD_AGAIN: Duration = Duration::from_secs(60);
 
