@@ -120,7 +120,10 @@ impl Failure {
             }
             Self::Body(bad) | Self::NoAnswer(NoAnswer::Body(bad)) => Status::bad_request(bad.to_string()),
             Self::Unkept(_) => Status::unavailable(
-                "the audit record cannot be kept at the moment, so the request was not forwarded",
+                format!(
+                    "the audit record cannot be kept at the moment, so the request was not forwarded (audit id {})",
+                    audit_id.to_str().unwrap_or_default()
+                ),
                 None,
             ),
             // Which rule is missing is for a refusal to tell: the next attempt's.
