@@ -1,6 +1,8 @@
 //! Bodies to one value, bounded.
 
 pub mod cbor;
+pub mod document;
 pub mod json;
 pub mod protobuf;
+pub mod tape;
 pub mod yaml;

@@ -26,6 +26,7 @@ use crate::{
     forward, gateway, limits,
     pem::File,
     server::{self, tls},
+    validate::{self, Mode, Part},
 };
 use reader::{Reader, Section};
 use std::{
@@ -42,8 +43,17 @@ pub const REFERENCE: &str = include_str!("config/reference.yaml");
 const API_VERSION: &str = "gatelog.dev/v1alpha1";
 
 /// What a configuration is made of.
-const SECTIONS: [&str; 8] =
-    ["listen", "upstream", "authentication", "authorization", "audit", "limits", "admin", "reload"];
+const SECTIONS: [&str; 9] = [
+    "listen",
+    "upstream",
+    "authentication",
+    "authorization",
+    "validation",
+    "audit",
+    "limits",
+    "admin",
+    "reload",
+];
 
 /// Of one source and minute: more than a person mistypes, far less than a guess needs.
 const FAILED_AUTHENTICATIONS: usize = 100;
@@ -72,6 +82,8 @@ pub struct Config {
     pub failed_authentications: Option<u32>,
     /// What they may do.
     pub authz: authz::source::Config,
+    /// What is well formed.
+    pub validate: validate::Config,
     /// How many may do it at once.
     pub limits: limits::Config,
     /// What is recorded.
@@ -181,6 +193,7 @@ struct Draft {
     authn: authn::Config,
     failed_authentications: Option<u32>,
     authz: authz::source::Config,
+    validate: validate::Config,
     limits: limits::Config,
     audit: Option<audit::Config>,
     policy: PolicySource,
@@ -232,6 +245,9 @@ impl Draft {
         let part = section("authorization");
         let authz = authorization(&part);
         part.done();
+        let part = section("validation");
+        let validate = validation(&part);
+        part.done();
         let part = section("limits");
         let limits = limits(&part);
         let failed = part.count_or_none("failedAuthentications", Some(FAILED_AUTHENTICATIONS));
@@ -260,6 +276,7 @@ impl Draft {
             authn,
             failed_authentications,
             authz,
+            validate,
             limits,
             audit,
             policy,
@@ -278,6 +295,7 @@ impl Draft {
             authn: self.authn.clone(),
             failed_authentications: self.failed_authentications,
             authz: self.authz.clone(),
+            validate: self.validate.clone(),
             limits: self.limits.clone(),
             audit: self.audit.clone()?,
             policy: self.policy.clone(),
@@ -416,6 +434,20 @@ fn authorization(section: &Section<'_>) -> authz::Config {
     };
     let contact = section.text("contact").filter(fits).map(Arc::from);
     authz::Config { paths, bootstrap, cluster, shadow, mode, tell: Tell { explain, contact } }
+}
+
+fn validation(section: &Section<'_>) -> validate::Config {
+    // YAML reads a bare `off` as false.
+    let mode = |key: &'static str, strict, default| match section.is_false(key) {
+        true => Mode::Off,
+        false => {
+            section.word(key, &[(strict, Mode::Enforce), ("warn", Mode::Warn), ("off", Mode::Off)], default)
+        }
+    };
+    let whole = mode("mode", "enforce", Mode::Enforce);
+    let parts = Part::ALL.map(|part| mode(part.as_str(), "enforce", part.default_mode()));
+    let enforce_values_of = section.texts_or_empty("enforceValuesOf").unwrap_or_default();
+    validate::Config { mode: whole, parts, enforce_values_of }
 }
 
 fn limits(section: &Section<'_>) -> limits::Config {

@@ -18,6 +18,7 @@ use crate::{
         selfreview::{self, Review, Unanswered},
     },
     body::{self, BadBody, Budget, Inbound, Reading},
+    codec::document::Document,
     forward::{Answered, Caller, Forward, Wanted, upgrade},
     headers,
     limits::{Kind, Limits, Slot},
@@ -25,6 +26,7 @@ use crate::{
     status::Status,
     streams::{Held, Lease, Reason, Right, Streams},
     telemetry::metrics::Metrics,
+    validate::Validate,
 };
 use answer::{Answer, Source};
 use arc_swap::ArcSwap;
@@ -79,6 +81,7 @@ pub struct Gateway {
     snapshot: ArcSwap<Snapshot>,
     audit: Arc<Audit>,
     limits: Arc<Limits>,
+    validate: Arc<Validate>,
     streams: Arc<Streams>,
     budget: Arc<Budget>,
     /// Lists of rights that are cut at a time.
@@ -110,13 +113,14 @@ impl Gateway {
         snapshot: Snapshot,
         audit: Arc<Audit>,
         limits: Arc<Limits>,
+        validate: Arc<Validate>,
         metrics: Arc<Metrics>,
         config: Config,
     ) -> Arc<Self> {
         let budget = Budget::new(config.buffered_bodies);
         let snapshot = ArcSwap::from_pointee(snapshot);
         let (streams, cutting) = (Arc::default(), Arc::new(Semaphore::new(CUTTING)));
-        Arc::new(Self { snapshot, audit, limits, streams, budget, cutting, metrics, config })
+        Arc::new(Self { snapshot, audit, limits, validate, streams, budget, cutting, metrics, config })
     }
 
     /// What decides at the moment.
@@ -133,6 +137,11 @@ impl Gateway {
             return 0;
         }
         self.streams.end_for(|held| Some(revoked(rules.still_allows(&held.right).err()?)))
+    }
+
+    /// Validation.
+    pub fn validate(&self) -> &Arc<Validate> {
+        &self.validate
     }
 
     /// Every open stream.
@@ -195,6 +204,7 @@ impl Gateway {
                 head.headers.insert(headers::AUDIT_ID, way.trail.audit_id().clone());
                 answer::warn(&mut head.headers, way.warning);
                 answer::warn(&mut head.headers, way.observation().as_deref());
+                answer::warn_of(&mut head, &way.findings);
                 way.code = head.status.as_u16();
                 way.trail.started(way.code, &head.headers);
                 answer::open(head, source, way, slot, lease)
@@ -229,13 +239,21 @@ impl Gateway {
         let permit = s.authz.authorize(who, asked, switch.is_some())?;
         way.permitted(&permit, head);
         check_protocol(switch.as_ref())?;
+        let mut plan = by(way.deadline, self.validate.head(&permit, &head.headers)).await??;
         way.trail.commit();
         let reading = self.reading(&permit, way);
-        let whole = way.trail.wants_request() || selfreview::is_self_review(&permit.asked().info);
+        let whole = way.trail.wants_request()
+            || plan.wants_body()
+            || selfreview::is_self_review(&permit.asked().info);
         let body = Inbound::read(body, &head.headers, whole, reading, &self.budget).await?;
         if let Some(bytes) = body.bytes() {
             way.trail.request(&head.headers, bytes);
         }
+        let document = body.bytes().map(|bytes| Document::new(&head.headers, bytes));
+        let checking = self.validate.body(&mut plan, &permit, &head.headers, document.as_ref());
+        by(way.deadline, checking).await??;
+        drop(document);
+        way.found(plan.into_findings());
         let cut = match s.authz.review(&permit, &head.headers, body.bytes())? {
             Review::Answered(answer) => {
                 way.received = body.into_outbound().passage();

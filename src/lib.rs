@@ -3,7 +3,7 @@
 //! ```text
 //! words      request identity status headers codec rbac audit::{event,policy}   pure: no tokio, no clock, no files
 //! services   pem endpoint client cluster body streams sockets                   what several domains need
-//! domains    authn authz limits audit forward                                   each its own Config, errors, metrics
+//! domains    authn authz validate limits audit forward                          each its own Config, errors, metrics
 //! assembly   gateway server telemetry config reload                             the request's way, the process
 //! edge       cli review demo                                                    what a person runs
 //! ```
@@ -31,6 +31,7 @@ pub mod authn;
 pub mod authz;
 pub mod forward;
 pub mod limits;
+pub mod validate;
 
 pub mod config;
 pub mod gateway;

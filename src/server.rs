@@ -5,6 +5,7 @@
 //! flushed.
 
 mod account;
+mod catalog;
 mod listener;
 mod rules;
 mod socket;
@@ -28,6 +29,7 @@ use crate::{
         Health, Metrics, admin,
         health::{Scope, State},
     },
+    validate::{self, Validate, catalog::Catalog},
 };
 use listener::{Listener, Phase};
 use prometheus::Registry;
@@ -150,9 +152,14 @@ pub async fn start(config: config::Config) -> Result<Gate, StartError> {
     let audit = Audit::start(recording, &registry)?;
     let sinks = Sinks::start(&config.audit.sinks, &config.audit.dir, &audit, &registry)?;
     let limits = Limits::new(config.limits.clone());
-    let gateway = Gateway::new(loaded.snapshot(), audit, limits, metrics, config.gateway.clone());
+    let catalog = Catalog::new();
+    let validate =
+        Validate::new(config.validate.clone(), catalog.clone(), validate::Metrics::new(&registry)?);
+    let validate = Arc::new(validate);
+    let gateway = Gateway::new(loaded.snapshot(), audit, limits, validate, metrics, config.gateway.clone());
     let cluster = config.authz.cluster.clone();
     let (server, mode) = (config.server.clone(), config.authz.mode);
+    let validates = config.validate.mode != validate::Mode::Off;
     let tcp = listen(server.address).await?;
     let address = local(&tcp, server.address)?;
     let at = |path: &PathBuf| {
@@ -181,6 +188,10 @@ pub async fn start(config: config::Config) -> Result<Gate, StartError> {
         let state = health.state("rules", Scope::Ready);
         let metrics = cluster::rules::Metrics::new(&registry)?;
         tasks.push(tokio::spawn(rules::follow(cluster, gateway.clone(), reloader.clone(), state, metrics)));
+    }
+    if validates {
+        let state = health.state("catalog", Scope::Partial);
+        tasks.push(tokio::spawn(catalog::follow(catalog, gateway.clone(), state)));
     }
     if mode == Mode::Observe {
         tasks.push(tokio::spawn(remind(gateway.metrics().clone())));

@@ -22,7 +22,6 @@ mod message;
 mod place;
 mod rule;
 mod shapes;
-mod tape;
 mod uri;
 mod walk;
 
@@ -32,6 +31,7 @@ use rule::Checked;
 use std::borrow::Cow;
 use walk::Walk;
 
+pub use crate::codec::tape::Unreadable;
 pub use mark::{Digest, Key, PREFIX, is_mark};
 pub use rule::{Builtin, Builtins, Rule, RuleError};
 
@@ -88,23 +88,6 @@ pub struct Redacted<'r, 't> {
     pub marks: usize,
     /// The names of the rules that made them, the default ones first.
     pub rules: Vec<&'r str>,
-}
-
-/// A body that cannot be looked through, and so is not recorded as it is.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
-pub enum Unreadable {
-    /// It is not one JSON text.
-    #[error("not JSON")]
-    NotJson,
-    /// It is nested too deeply.
-    #[error("nested too deeply")]
-    Depth,
-    /// It holds too many values.
-    #[error("too many values")]
-    Nodes,
-    /// It is 4 GiB or more.
-    #[error("too large")]
-    Size,
 }
 
 // === impl Redactor ===

@@ -10,6 +10,7 @@ use crate::{
     rbac::Counts,
     reload::{self, Loaded},
     server::{self, tls::Serving},
+    validate::{self, Mode, Part},
 };
 use std::{fmt, path::Path, sync::Arc, time::SystemTime};
 
@@ -108,7 +109,7 @@ impl Report {
             on("rbac", true, rules),
             enforcement(config.authz.mode),
             on("shadow rules", rehearsed.is_some(), rehearsed.unwrap_or_default()),
-            on("validation", false, String::new()),
+            validation(&config.validate),
         ];
         lines.extend(record::lines(&config.audit, loaded.policy().rules()));
         lines.push(admin(&config.server));
@@ -129,6 +130,23 @@ pub(super) fn of(count: usize, what: &str) -> String {
 pub(super) fn counts(counts: Counts) -> String {
     let Counts { roles, rules, bindings } = counts;
     format!("{}, {} and {}", of(roles, "role"), of(rules, "rule"), of(bindings, "binding"))
+}
+
+fn validation(config: &validate::Config) -> Line {
+    let parts = |mode| {
+        let parts = Part::ALL.into_iter().filter(|part| config.part(*part) == mode).map(Part::as_str);
+        let mut parts: Vec<String> = parts.map(str::to_owned).collect();
+        if mode == config.mode && !config.enforce_values_of.is_empty() {
+            parts.push(format!("values of {}", config.enforce_values_of.join(", ")));
+        }
+        parts.join(", ")
+    };
+    let modes = [("enforced: ", Mode::Enforce), ("only warned of: ", Mode::Warn), ("off: ", Mode::Off)];
+    let told =
+        modes.map(|(word, mode)| (word, parts(mode))).into_iter().filter(|(_, parts)| !parts.is_empty());
+    let how: Vec<String> = told.map(|(word, parts)| format!("{word}{parts}")).collect();
+    let is_on = config.mode != Mode::Off;
+    on("validation", is_on, if is_on { how.join("; ") } else { String::new() })
 }
 
 fn admin(server: &server::Config) -> Line {

@@ -547,7 +547,7 @@ fn a_part_is_read_by_the_same_rules() {
             Err(errors) => folder.said(errors),
         }
     };
-    let sections = "expected at least one of listen, upstream, authentication, authorization, audit, limits, admin, reload";
+    let sections = "expected at least one of listen, upstream, authentication, authorization, validation, audit, limits, admin, reload";
     assert_eq!(examined(""), [format!("part.yaml: {sections}")]);
     assert_eq!(
         examined("authentication: {clientCAFile: nowhere}\nlimits: {streams: 7}"),
@@ -751,7 +751,7 @@ fn a_check_says_what_is_on_and_what_is_off() {
         "rbac: on (0 roles, 0 rules and 1 binding from files; the bootstrap rules are on)",
         "enforcement: on",
         "shadow rules: off",
-        "validation: off",
+        "validation: on (enforced: routes, names, query, mediaTypes, objects, patches, holes; only warned of: values; off: unknownParameters)",
         "audit: on (",
         "audit signing: on (",
         "audit redaction: on (",

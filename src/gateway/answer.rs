@@ -21,6 +21,7 @@ use crate::{
     status::Status,
     streams::{Lease, Reason},
     telemetry::metrics::Direction,
+    validate::Finding,
 };
 use bytes::Bytes;
 use events::Events;
@@ -181,7 +182,22 @@ pub(super) fn refused(status: &Status, failure: &Failure, way: Box<Way>) -> (Res
 /// A warning of the gate's own, beside those of the upstream. Clients read its text as a quoted string; what none may hold, or not
 /// all of them understand, becomes a question mark.
 pub(super) fn warn(headers: &mut HeaderMap, text: Option<&str>) {
-    let Some(text) = text else { return };
+    headers.extend(text.and_then(warning).map(|value| (header::WARNING, value)));
+}
+
+/// Tells what validation found beside what the upstream itself warned of. An upstream that refuses says why.
+pub(super) fn warn_of(head: &mut Parts, findings: &[Finding]) {
+    if findings.is_empty() || !head.status.is_success() {
+        return;
+    }
+    for value in findings.iter().filter_map(|finding| warning(&finding.text)) {
+        if !head.headers.get_all(header::WARNING).iter().any(|told| *told == value) {
+            head.headers.append(header::WARNING, value);
+        }
+    }
+}
+
+fn warning(text: &str) -> Option<HeaderValue> {
     let mut value = String::with_capacity(text.len() + 16);
     value.push_str("299 - \"");
     for c in text.chars() {
@@ -191,7 +207,7 @@ pub(super) fn warn(headers: &mut HeaderMap, text: Option<&str>) {
         value.push(if matches!(c, ' '..='~') { c } else { '?' });
     }
     value.push('"');
-    headers.extend(HeaderValue::try_from(value).map(|value| (header::WARNING, value)));
+    HeaderValue::try_from(value).ok()
 }
 
 /// A Status of the gate's own.

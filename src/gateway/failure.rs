@@ -11,6 +11,7 @@ use crate::{
     status::Status,
     streams::Reason,
     telemetry::metrics::{Authentication, Authorization, Metrics},
+    validate::Invalid,
 };
 use http::HeaderValue;
 use tokio::time::error::Elapsed;
@@ -33,6 +34,9 @@ pub enum Failure {
     /// Not allowed: 403 (or the impersonation step's 400).
     #[error("refused: {}", .0.whole)]
     Refused(Box<Refused>),
+    /// Not well formed: 400, 404, 405, 406, 413, 415 or 422.
+    #[error("invalid: {0}")]
+    Invalid(#[from] Box<Invalid>),
     /// A review of oneself that cannot be answered: 400, 406, 413, 415, 500 or 503.
     #[error("self-review: {0}")]
     Review(Box<Unanswered>),
@@ -103,6 +107,7 @@ impl Failure {
             )),
             Self::Unauthenticated(who) if !who.limited => Status::unauthorized(),
             Self::Refused(refused) => refused.told(audit_id.to_str().unwrap_or_default()),
+            Self::Invalid(invalid) => invalid.status.clone(),
             Self::Review(unanswered) => unanswered.status.clone(),
             Self::Unauthenticated(_)
             | Self::Exceeded(_)
@@ -171,6 +176,9 @@ impl Failure {
                     None => trail.decided(false, refused.reason.clone()),
                 }
                 metrics.authorization(Authorization::NoOpinion);
+            }
+            Self::Invalid(invalid) => {
+                trail.annotate("gatelog.dev/validation", format!("refused: {}", invalid.name()));
             }
             Self::Exceeded(exceeded) => metrics.limited(exceeded.label()),
             Self::Body(BadBody::NoBudget) | Self::Answer(BadBody::NoBudget) => {

@@ -19,6 +19,7 @@ use crate::{
         log::{self, AccessLine},
         metrics::{self, Authentication, Authorization, Metrics, Running, Series},
     },
+    validate::Finding,
 };
 use http::{Method, Response, StatusCode, request::Parts, uri::PathAndQuery};
 use std::{
@@ -54,6 +55,8 @@ pub(super) struct Way {
     pub(super) observed: Option<Arc<Refused>>,
     /// Where the candidate would have decided otherwise, and how.
     pub(super) shadow: Option<String>,
+    /// What validation found and did not refuse.
+    pub(super) findings: Vec<Finding>,
     pub(super) over: bool,
 }
 
@@ -95,6 +98,7 @@ impl Way {
             refusal: None,
             observed: None,
             shadow: None,
+            findings: Vec::new(),
             over: false,
         })
     }
@@ -176,6 +180,17 @@ impl Way {
         let series = self.metrics.series(&metrics::Call::of(permit.asked(), &head.headers));
         self.running = Some(series.running());
         self.series = Some(series);
+    }
+
+    /// Notes what validation only tells.
+    pub(super) fn found(&mut self, findings: Vec<Finding>) {
+        if !findings.is_empty() {
+            let mut rules: Vec<String> = findings.iter().map(Finding::name).collect();
+            rules.sort_unstable();
+            rules.dedup();
+            self.trail.annotate("gatelog.dev/validation", format!("warned: {}", rules.join(", ")));
+            self.findings = findings;
+        }
     }
 
     /// Notes what the gate itself answers.

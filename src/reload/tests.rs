@@ -5,6 +5,7 @@ use crate::{
     demo::pki::{Ca, Client},
     limits::Limits,
     telemetry::Metrics,
+    validate::{self, Validate, catalog::Catalog},
 };
 use prometheus::Registry;
 use std::{fs, path::PathBuf};
@@ -61,6 +62,11 @@ impl Site {
             loaded.snapshot(),
             audit,
             Limits::new(config.limits.clone()),
+            Arc::new(Validate::new(
+                config.validate.clone(),
+                Catalog::new(),
+                validate::Metrics::new(&registry).unwrap(),
+            )),
             Metrics::new(&registry).unwrap(),
             config.gateway.clone(),
         );

@@ -1,6 +1,6 @@
 //! What stands in place of a value: a keyed hash of it.
 
-use super::tape::{Kind, Tape};
+use crate::codec::tape::{Kind, Tape};
 use aws_lc_rs::hmac;
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use std::{fmt, fmt::Write as _};

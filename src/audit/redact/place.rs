@@ -4,7 +4,7 @@
 //! a map is expected, a key in odd case is marked.
 
 use super::rule::{Builtin, Builtins};
-use super::tape::{Kind, Tape};
+use crate::codec::tape::{Kind, Tape};
 
 /// What an object is held to be, by the request's resource or by its own kind.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]

@@ -10,9 +10,11 @@ use super::{
     place::{Fate, Form, Mode, Place, Traits, Word},
     rule::{Builtin, Builtins},
     shapes,
-    tape::{Kind, Tape},
 };
-use crate::status::push_json_str;
+use crate::{
+    codec::tape::{Kind, Tape},
+    status::push_json_str,
+};
 use std::{
     cell::{Cell, RefCell},
     collections::HashSet,

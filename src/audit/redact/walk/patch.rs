@@ -1,10 +1,12 @@
 //! JSON patches (RFC 6902): an operation's value is what its path says.
 
 use super::Pass;
-use crate::audit::redact::{
-    place::{Fate, Form, Mode, Place, Traits, Word},
-    rule::Builtin,
-    tape::Kind,
+use crate::{
+    audit::redact::{
+        place::{Fate, Form, Mode, Place, Traits, Word},
+        rule::Builtin,
+    },
+    codec::tape::Kind,
 };
 use std::{borrow::Cow, ops::Range};
 

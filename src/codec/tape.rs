@@ -4,20 +4,41 @@
 //! Keys that an object holds twice are kept, both: whoever asks for the members gets all of them, and a rule that fits one
 //! of two equal keys fits the other as well.
 
-use super::Unreadable;
 use std::{borrow::Cow, cell::Cell};
+
+/// A text that is not taken for JSON.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
+pub enum Unreadable {
+    /// It is not one JSON text.
+    #[error("not JSON")]
+    NotJson,
+    /// It is nested too deeply.
+    #[error("nested too deeply")]
+    Depth,
+    /// It holds too many values.
+    #[error("too many values")]
+    Nodes,
+    /// It is 4 GiB or more.
+    #[error("too large")]
+    Size,
+}
 
 /// What stands at a node.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Kind {
+pub enum Kind {
+    /// `{…}`
     Object,
+    /// `[…]`
     Array,
     /// A string without escapes.
     Text,
     /// A string with escapes.
     Escaped,
+    /// As it is written.
     Number,
+    /// `true` or `false`
     Bool,
+    /// `null`
     Null,
 }
 
@@ -32,8 +53,8 @@ struct Node {
 
 /// A text that is JSON, and its nodes in the order of the text; an object's children are key, value, key, value.
 #[derive(Debug)]
-pub(super) struct Tape<'a> {
-    text: &'a str,
+pub struct Tape<'a> {
+    text: Cow<'a, str>,
     nodes: Vec<Node>,
 }
 
@@ -41,7 +62,8 @@ pub(super) struct Tape<'a> {
 
 impl<'a> Tape<'a> {
     /// Reads one JSON text, at most `depth` levels deep, of at most as many nodes (keys included) as are `left`.
-    pub(super) fn read(text: &'a str, depth: usize, left: &Cell<usize>) -> Result<Self, Unreadable> {
+    pub fn read(text: impl Into<Cow<'a, str>>, depth: usize, left: &Cell<usize>) -> Result<Self, Unreadable> {
+        let text = text.into();
         if u32::try_from(text.len()).is_err() {
             return Err(Unreadable::Size);
         }
@@ -51,29 +73,38 @@ impl<'a> Tape<'a> {
         if reader.peek().is_some() {
             return Err(Unreadable::NotJson);
         }
-        Ok(Self { text, nodes: reader.nodes })
+        let nodes = reader.nodes;
+        Ok(Self { text, nodes })
     }
 
-    pub(super) fn kind(&self, at: usize) -> Kind {
+    /// The whole text.
+    pub fn text(&self) -> &str {
+        &self.text
+    }
+
+    /// What stands at the node; `Null` where there is none. The whole text is node 0.
+    pub fn kind(&self, at: usize) -> Kind {
         self.nodes.get(at).map_or(Kind::Null, |n| n.kind)
     }
 
-    pub(super) fn is_text(&self, at: usize) -> bool {
+    /// A string, with escapes or without.
+    pub fn is_text(&self, at: usize) -> bool {
         matches!(self.kind(at), Kind::Text | Kind::Escaped)
     }
 
     /// Where the node stands in the text.
-    pub(super) fn span(&self, at: usize) -> (usize, usize) {
+    pub fn span(&self, at: usize) -> (usize, usize) {
         self.nodes.get(at).map_or((0, 0), |n| (n.start as usize, n.end as usize))
     }
 
-    pub(super) fn raw(&self, at: usize) -> &'a str {
+    /// The node's own text.
+    pub fn raw(&self, at: usize) -> &str {
         let (start, end) = self.span(at);
         self.text.get(start..end).unwrap_or_default()
     }
 
     /// The value of a string, empty for anything else. Halves of surrogate pairs are U+FFFD, as Go reads them.
-    pub(super) fn string(&self, at: usize) -> Cow<'a, str> {
+    pub fn string(&self, at: usize) -> Cow<'_, str> {
         let raw = self.raw(at);
         let inner = raw.get(1..raw.len().saturating_sub(1)).unwrap_or_default();
         match self.kind(at) {
@@ -84,7 +115,7 @@ impl<'a> Tape<'a> {
     }
 
     /// Null, an empty string, object or array.
-    pub(super) fn is_empty(&self, at: usize) -> bool {
+    pub fn is_empty(&self, at: usize) -> bool {
         match self.kind(at) {
             Kind::Null => true,
             Kind::Text => self.raw(at).len() == 2,
@@ -94,7 +125,7 @@ impl<'a> Tape<'a> {
     }
 
     /// The nodes of an object's members: key and value. Nothing for anything else.
-    pub(super) fn members(&self, at: usize) -> impl Iterator<Item = (usize, usize)> + use<'_, 'a> {
+    pub fn members(&self, at: usize) -> impl Iterator<Item = (usize, usize)> + use<'_, 'a> {
         let end = if self.kind(at) == Kind::Object { self.after(at) } else { at };
         let mut next = at + 1;
         std::iter::from_fn(move || {
@@ -107,7 +138,7 @@ impl<'a> Tape<'a> {
     }
 
     /// The nodes of an array's elements. Nothing for anything else.
-    pub(super) fn elements(&self, at: usize) -> impl Iterator<Item = usize> + use<'_, 'a> {
+    pub fn elements(&self, at: usize) -> impl Iterator<Item = usize> + use<'_, 'a> {
         let end = if self.kind(at) == Kind::Array { self.after(at) } else { at };
         let mut next = at + 1;
         std::iter::from_fn(move || {
@@ -120,7 +151,7 @@ impl<'a> Tape<'a> {
     }
 
     /// The values of an object's members of exactly that name.
-    pub(super) fn get<'t>(&'t self, at: usize, name: &'t str) -> impl Iterator<Item = usize> + 't {
+    pub fn get<'t>(&'t self, at: usize, name: &'t str) -> impl Iterator<Item = usize> + 't {
         self.members(at).filter(move |(key, _)| self.string(*key) == name).map(|(_, value)| value)
     }
 
@@ -130,7 +161,7 @@ impl<'a> Tape<'a> {
     }
 
     /// The value with its keys sorted, nothing between its tokens, and its numbers in one spelling.
-    pub(super) fn canonical(&self, at: usize, out: &mut String) {
+    pub fn canonical(&self, at: usize, out: &mut String) {
         match self.kind(at) {
             Kind::Object => {
                 let mut members: Vec<_> = self.members(at).map(|(k, v)| (self.string(k), v)).collect();

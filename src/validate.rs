@@ -1,0 +1,325 @@
+//! Is it well formed: requests held against the cluster's own API before they are forwarded.
+//!
+//! Two looks at a request, both after it was authorized: [`Validate::head`] at what its head alone tells (path, verb, names, query,
+//! media types), and [`Validate::body`] at its object, if somebody must see it. Each check is a [`Part`] with a [`Mode`] of its own; what a
+//! check finds is refused with kube-apiserver's own Status, or told as a `Warning:`, or not looked for.
+//!
+//! What kube-apiserver accepts is never refused in the default configuration. So what depends on the cluster ([`catalog`]) counts only
+//! while it is known to be fresh, and what webhooks of the cluster may complete (the value level) is only warned of.
+
+pub mod catalog;
+mod holes;
+mod media;
+mod metrics;
+mod names;
+mod object;
+mod patch;
+mod query;
+mod routes;
+pub mod schema;
+mod value;
+
+pub use metrics::Metrics;
+
+use crate::{authz::Permit, codec::document::Document, status::Status};
+use catalog::{Catalog, Lookup};
+use http::HeaderMap;
+use std::sync::Arc;
+
+/// What is done about what is found. Ordered: the stricter, the greater.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Mode {
+    /// Nothing is looked for.
+    Off,
+    /// The caller and the record are told.
+    Warn,
+    /// The request is refused.
+    Enforce,
+}
+
+/// A part of validation, as the configuration, the record and the metrics name it.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub enum Part {
+    /// Group, version, resource, subresource, verb: 404, 405.
+    Routes,
+    /// Names and namespaces in the path.
+    Names,
+    /// Options in the query: type, value, combination.
+    Query,
+    /// Parameters that no option has; `Warn` and `Enforce` only when asked for.
+    UnknownParameters,
+    /// `Content-Type` and `Accept`: 415, 406.
+    MediaTypes,
+    /// Objects as kube-apiserver decodes them.
+    Objects,
+    /// Patches: shape and size.
+    Patches,
+    /// What kube-apiserver itself lets through though it should not.
+    Holes,
+    /// Values of an object's fields, which webhooks of the cluster may still complete.
+    Values,
+}
+
+/// What is validated, and what comes of it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Config {
+    /// The most that any part does.
+    pub mode: Mode,
+    /// By the order of [`Part::ALL`].
+    pub parts: [Mode; Part::ALL.len()],
+    /// API groups whose values are enforced whatever the part says; empty text is the core group.
+    pub enforce_values_of: Vec<String>,
+}
+
+/// Validation. One for the process.
+#[derive(Debug)]
+pub struct Validate {
+    config: Arc<Config>,
+    catalog: Arc<Catalog>,
+    metrics: Metrics,
+}
+
+/// What the head of a request has led to, on the way to its body.
+#[derive(Debug)]
+pub struct Plan {
+    findings: Findings,
+    route: Lookup,
+    wants_body: bool,
+}
+
+/// What checks have found that did not refuse the request.
+#[derive(Debug)]
+pub struct Findings {
+    config: Arc<Config>,
+    list: Vec<Finding>,
+}
+
+/// Something that is not as it should be.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Finding {
+    /// Which part found it.
+    pub part: Part,
+    /// The rule, as the record and the metrics name it: `unknown-field`.
+    pub rule: &'static str,
+    /// What the caller is told.
+    pub text: String,
+}
+
+/// A request that is refused.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error("{}/{}: {}", .part.as_str(), .rule, .status.message)]
+pub struct Invalid {
+    /// Which part refuses it.
+    pub part: Part,
+    /// By which rule.
+    pub rule: &'static str,
+    /// The answer.
+    pub status: Status,
+}
+
+// === impl Part ===
+
+impl Part {
+    /// All of them.
+    pub const ALL: [Self; 9] = [
+        Self::Routes,
+        Self::Names,
+        Self::Query,
+        Self::UnknownParameters,
+        Self::MediaTypes,
+        Self::Objects,
+        Self::Patches,
+        Self::Holes,
+        Self::Values,
+    ];
+
+    /// The key under `validation`.
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Routes => "routes",
+            Self::Names => "names",
+            Self::Query => "query",
+            Self::UnknownParameters => "unknownParameters",
+            Self::MediaTypes => "mediaTypes",
+            Self::Objects => "objects",
+            Self::Patches => "patches",
+            Self::Holes => "holes",
+            Self::Values => "values",
+        }
+    }
+
+    /// What it does unless the configuration says otherwise.
+    pub const fn default_mode(self) -> Mode {
+        match self {
+            Self::UnknownParameters => Mode::Off,
+            Self::Values => Mode::Warn,
+            _ => Mode::Enforce,
+        }
+    }
+}
+
+// === impl Finding, Invalid ===
+
+impl Finding {
+    /// `objects/unknown-field`
+    pub fn name(&self) -> String {
+        format!("{}/{}", self.part.as_str(), self.rule)
+    }
+}
+
+impl Invalid {
+    /// `objects/unknown-field`
+    pub fn name(&self) -> String {
+        format!("{}/{}", self.part.as_str(), self.rule)
+    }
+}
+
+// === impl Config ===
+
+impl Default for Config {
+    fn default() -> Self {
+        Self { mode: Mode::Enforce, parts: Part::ALL.map(Part::default_mode), enforce_values_of: Vec::new() }
+    }
+}
+
+impl Config {
+    /// What a part does.
+    pub fn part(&self, part: Part) -> Mode {
+        self.parts.get(part as usize).copied().unwrap_or(Mode::Off).min(self.mode)
+    }
+
+    /// What is done about values of objects of an API group.
+    pub fn values_of(&self, group: &str) -> Mode {
+        if self.enforce_values_of.iter().any(|enforced| enforced == group) {
+            Mode::Enforce.min(self.mode)
+        } else {
+            self.part(Part::Values)
+        }
+    }
+}
+
+// === impl Validate ===
+
+impl Validate {
+    /// Validation by what `catalog` knows.
+    pub fn new(config: Config, catalog: Arc<Catalog>, metrics: Metrics) -> Self {
+        Self { config: Arc::new(config), catalog, metrics }
+    }
+
+    /// What is known of the cluster's API.
+    pub fn catalog(&self) -> &Arc<Catalog> {
+        &self.catalog
+    }
+
+    /// Looks at what the head of a request tells.
+    ///
+    /// # Errors
+    /// What is wrong is enforced.
+    pub async fn head(&self, permit: &Permit, headers: &HeaderMap) -> Result<Plan, Box<Invalid>> {
+        let findings = Findings { config: self.config.clone(), list: Vec::new() };
+        let mut plan = Plan { findings, route: Lookup::Unsure, wants_body: false };
+        let asked = permit.asked();
+        if self.config.mode == Mode::Off {
+            return Ok(plan);
+        }
+        plan.route = self.catalog.find(&asked.info);
+        if let Lookup::Missing(_) = plan.route {
+            plan.route = self.catalog.find_again(&asked.info).await;
+        }
+        let checked = plan.check_head(permit, headers);
+        self.counted(checked)?;
+        Ok(plan)
+    }
+
+    /// Looks at the body of a request; `document` is None where it was not read whole or is empty.
+    ///
+    /// # Errors
+    /// What is wrong is enforced.
+    pub async fn body(
+        &self,
+        plan: &mut Plan,
+        permit: &Permit,
+        headers: &HeaderMap,
+        document: Option<&Document<'_>>,
+    ) -> Result<(), Box<Invalid>> {
+        if self.config.mode != Mode::Off && plan.wants_body {
+            let checked = object::body(plan, &self.catalog, permit, headers, document).await;
+            self.counted(checked)?;
+        }
+        for finding in &plan.findings.list {
+            self.metrics.warned(finding);
+        }
+        Ok(())
+    }
+
+    fn counted(&self, checked: Result<(), Box<Invalid>>) -> Result<(), Box<Invalid>> {
+        checked.inspect_err(|invalid| self.metrics.refused(invalid))
+    }
+}
+
+// === impl Plan ===
+
+impl Plan {
+    /// Whether somebody must see the body whole.
+    pub fn wants_body(&self) -> bool {
+        self.wants_body
+    }
+
+    /// What was found and is only told.
+    pub fn into_findings(self) -> Vec<Finding> {
+        self.findings.list
+    }
+
+    fn check_head(&mut self, permit: &Permit, headers: &HeaderMap) -> Result<(), Box<Invalid>> {
+        let (asked, route, found) = (permit.asked(), &self.route, &mut self.findings);
+        holes::head(found, asked, headers, route)?;
+        routes::check(found, asked, route)?;
+        names::check(found, asked, route)?;
+        media::check(found, asked, headers, route)?;
+        query::check(found, asked, headers, route)?;
+        self.wants_body = object::wants_body(&self.findings, asked, headers, route);
+        Ok(())
+    }
+}
+
+// === impl Findings ===
+
+impl Findings {
+    /// What a part does.
+    pub fn mode(&self, part: Part) -> Mode {
+        self.config.part(part)
+    }
+
+    /// What is done about values of objects of an API group.
+    pub fn values_of(&self, group: &str) -> Mode {
+        self.config.values_of(group)
+    }
+
+    /// Something for which kube-apiserver's answer would be `status`: it is refused, told, or passed over, as `mode` says.
+    ///
+    /// # Errors
+    /// `mode` says so.
+    pub fn fault(
+        &mut self,
+        mode: Mode,
+        part: Part,
+        rule: &'static str,
+        status: impl FnOnce() -> Status,
+    ) -> Result<(), Box<Invalid>> {
+        match mode {
+            Mode::Off => Ok(()),
+            Mode::Warn => {
+                self.list.push(Finding { part, rule, text: status().message });
+                Ok(())
+            }
+            Mode::Enforce => Err(Box::new(Invalid { part, rule, status: status() })),
+        }
+    }
+
+    /// Something that kube-apiserver itself only warns of.
+    pub fn warning(&mut self, part: Part, rule: &'static str, text: String) {
+        if self.mode(part) != Mode::Off {
+            self.list.push(Finding { part, rule, text });
+        }
+    }
+}
