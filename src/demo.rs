@@ -7,6 +7,7 @@ pub mod apiserver;
 mod apply;
 mod caller;
 mod controllers;
+mod custom;
 mod discovery;
 pub mod fault;
 mod form;

@@ -2,6 +2,7 @@
 
 use super::{
     answer::Cause,
+    custom,
     kinds::Kind,
     selector,
     value::{default, int, items, map, same, set, text},
@@ -12,6 +13,7 @@ use serde_json::{Value, json};
 /// Where the pod template of a kind is, if it has one.
 pub(super) fn template(kind: &Kind) -> Option<&'static str> {
     match kind.plural {
+        _ if kind.custom.is_some() => None,
         "deployments" | "replicasets" | "statefulsets" | "daemonsets" | "replicationcontrollers" | "jobs" => {
             Some("/spec/template")
         }
@@ -28,7 +30,12 @@ pub(super) fn defaults(kind: &Kind, object: &mut Value) {
         default(template, "/metadata", json!({}));
         pod_spec(template);
     }
+    if let Some(version) = kind.custom {
+        version.normalize(object);
+        return;
+    }
     match kind.plural {
+        "customresourcedefinitions" => custom::defaults(object),
         "pods" => {
             pod_spec(object);
             default(object, "/spec/serviceAccountName", "default");
@@ -235,7 +242,7 @@ pub(super) fn bad_name(kind: &Kind, name: &str) -> Option<&'static str> {
         _ if kind.group == "rbac.authorization.k8s.io" => {
             (name == "." || name == ".." || name.contains(['/', '%'])).then_some("may not contain '/' or '%'")
         }
-        "namespaces" | "services" => (name.len() > 63 || !label(name)).then_some(
+        "namespaces" | "services" if kind.custom.is_none() => (name.len() > 63 || !label(name)).then_some(
             "a lowercase RFC 1123 label must consist of lower case alphanumeric characters or '-', and must start and \
              end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is \
              '[a-z0-9]([-a-z0-9]*[a-z0-9])?')",
@@ -257,6 +264,11 @@ pub(super) fn validate(kind: &Kind, object: &Value) -> Vec<Cause> {
     } else if let Some(why) = bad_name(kind, name) {
         causes.push(Cause::invalid("metadata.name", &format!("{name:?}"), why));
     }
+    if let Some(version) = kind.custom {
+        causes.extend(version.validate(object));
+        causes.extend(version.unchecked(&causes));
+        return causes;
+    }
     if let Some(replicas) = int(object, "/spec/replicas").filter(|r| *r < 0) {
         let why = "must be greater than or equal to 0";
         causes.push(Cause::invalid("spec.replicas", &replicas.to_string(), why));
@@ -266,6 +278,7 @@ pub(super) fn validate(kind: &Kind, object: &Value) -> Vec<Cause> {
         workload(kind, object, at, &field, &mut causes);
     }
     match kind.plural {
+        "customresourcedefinitions" => causes.extend(custom::check(object)),
         "pods" => containers(object, "spec", &mut causes),
         "services"
             if items(object, "/spec/ports").is_empty()
@@ -343,6 +356,13 @@ pub(super) fn validate_update(kind: &Kind, old: &Value, new: &Value) -> Vec<Caus
         }
     };
     match kind.plural {
+        _ if kind.custom.is_some() => {}
+        "customresourcedefinitions" => {
+            for field in ["group", "scope", "names/kind", "names/plural"] {
+                let shown = format!("spec.{}", field.replace('/', "."));
+                fixed(&format!("/spec/{field}"), &shown, "field is immutable");
+            }
+        }
         "deployments" | "replicasets" | "daemonsets" | "statefulsets" => {
             fixed("/spec/selector", "spec.selector", "field is immutable");
         }
@@ -358,7 +378,10 @@ pub(super) fn validate_update(kind: &Kind, old: &Value, new: &Value) -> Vec<Caus
         "secrets" => fixed("/type", "type", "field is immutable"),
         _ => {}
     }
-    if matches!(kind.plural, "secrets" | "configmaps") && old.get("immutable") == Some(&Value::Bool(true)) {
+    if kind.group.is_empty()
+        && matches!(kind.plural, "secrets" | "configmaps")
+        && old.get("immutable") == Some(&Value::Bool(true))
+    {
         for part in ["data", "binaryData", "immutable"] {
             if !same(old.get(part), new.get(part)) {
                 causes.push(Cause {
@@ -369,7 +392,7 @@ pub(super) fn validate_update(kind: &Kind, old: &Value, new: &Value) -> Vec<Caus
             }
         }
     }
-    if kind.plural == "pods" && !same(Some(&fixed_part(old)), Some(&fixed_part(new))) {
+    if kind.is("", "pods") && !same(Some(&fixed_part(old)), Some(&fixed_part(new))) {
         causes.push(Cause {
             reason: "FieldValueForbidden",
             field: "spec".into(),

@@ -171,6 +171,12 @@ impl Failure {
             .with_details(json!({}))
     }
 
+    /// 405 of a custom resource.
+    pub fn unsupported(what: GroupResource<'_>, verb: &str) -> Self {
+        let text = format!("{verb} is not supported on resources of kind \"{what}\"");
+        Self::new(405, "MethodNotAllowed", text).with_details(what.details("").into())
+    }
+
     /// 406
     pub fn not_acceptable() -> Self {
         Self::new(

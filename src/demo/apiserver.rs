@@ -406,27 +406,29 @@ fn page(server: &Server, asked: &Asked, parts: &http::request::Parts) -> Result<
     let trimmed = if path == "/" { path } else { path.strip_suffix('/').unwrap_or(path) };
     let segments: Vec<&str> = trimmed.split('/').skip(1).collect();
     let headers = &parts.headers;
+    let served = server.store.served();
     let found = match segments.as_slice() {
-        [""] => json_answer(200, &discovery::paths()),
-        ["api"] | ["apis"] => discovery::roots(trimmed, headers),
+        [""] => json_answer(200, &discovery::paths(&served)),
+        ["api"] | ["apis"] => discovery::roots(&served, trimmed, headers),
         [".well-known", "openid-configuration"] => server.accounts.discovery(server.addr),
         ["openid", "v1", "jwks"] => server.accounts.jwks(),
         ["version"] => json_answer(200, &discovery::version()),
         ["healthz" | "livez" | "readyz"] if trimmed == path => health(segments.first(), asked),
         ["healthz" | "livez" | "readyz", "ping"] => text(200, "ok"),
-        ["openapi", "v2"] => openapi::v2(headers)?,
-        ["openapi", "v3"] => discovery::tagged("application/json", &openapi::index(), headers),
-        ["openapi", "v3", rest @ ..] => openapi::one(&rest.join("/"), asked.query.get("hash"), headers)?,
-        ["api", version] => {
-            json_answer(200, &discovery::resources("", version).ok_or_else(Failure::no_path)?)
+        ["openapi", "v2"] => openapi::v2(&served, headers)?,
+        ["openapi", "v3"] => discovery::tagged("application/json", &openapi::index(&served), headers),
+        ["openapi", "v3", rest @ ..] => {
+            openapi::one(&served, &rest.join("/"), asked.query.get("hash"), headers)?
         }
-        ["apis", group] => json_answer(200, &discovery::one_group(group).ok_or_else(Failure::no_path)?),
+        ["api", version] => {
+            json_answer(200, &discovery::resources(&served, "", version).ok_or_else(Failure::no_path)?)
+        }
+        ["apis", group] => {
+            json_answer(200, &discovery::one_group(&served, group).ok_or_else(Failure::no_path)?)
+        }
         ["apis", group, version] => {
-            let missing = || match discovery::one_group(group) {
-                Some(_) => Failure::no_route(),
-                None => Failure::no_path(),
-            };
-            json_answer(200, &discovery::resources(group, version).ok_or_else(missing)?)
+            let missing = || if kinds::is_built_in(group) { Failure::no_route() } else { Failure::no_path() };
+            json_answer(200, &discovery::resources(&served, group, version).ok_or_else(missing)?)
         }
         _ => return Err(Failure::no_path()),
     };

@@ -9,7 +9,9 @@ mod roles;
 mod workloads;
 
 use super::{
-    kinds::{self, KINDS},
+    answer::Failure,
+    custom,
+    kinds::{self, Kind},
     store::{State, key_of},
     value::{self, default, items, same, set, text},
     write::{self, Delete, FOREGROUND, Write, now},
@@ -29,7 +31,7 @@ const EVENTS: usize = 2000;
 pub(super) fn settle(state: &mut State) {
     for _ in 0..STEPS {
         let Some((at, object)) = state.pending.pop_front() else { return };
-        let Some(kind) = KINDS.get(at) else { continue };
+        let Some(kind) = state.kind(at) else { continue };
         let (namespace, name) = key_of(&object);
         match state.get(at, &namespace, &name) {
             Some(live) if text(&live, "/metadata/uid") == text(&object, "/metadata/uid") => {
@@ -44,12 +46,13 @@ pub(super) fn settle(state: &mut State) {
                     ("apps", "replicasets") => replicas(state, at, &live),
                     ("apps", "statefulsets" | "daemonsets") => numbered(state, at, &live),
                     ("batch", "jobs") => job(state, at, &live),
+                    ("apiextensions.k8s.io", _) => custom::establish(state, at, &live),
                     ("rbac.authorization.k8s.io", "clusterroles") => roles::aggregate(state),
                     ("policy", "poddisruptionbudgets") => budgets(state, &namespace),
                     _ => {}
                 }
             }
-            _ => gone(state, kind.plural, &object),
+            _ => gone(state, kind, &object),
         }
         for owner in items(&object, "/metadata/ownerReferences") {
             wake(state, &namespace, owner);
@@ -61,14 +64,16 @@ fn find(group: &str, plural: &str) -> usize {
     kinds::by_plural(group, plural).unwrap_or_default()
 }
 
-fn by() -> Write {
-    Write { manager: "kube-controller-manager".into(), dry_run: false }
+fn create(state: &mut State, at: usize, namespace: &str, object: Value) -> Result<Arc<Value>, Failure> {
+    let by = Write { manager: "kube-controller-manager".into(), dry_run: false };
+    let of = write::own(state, at)?;
+    write::create(state, of, namespace, object, &by)
 }
 
 /// Has the controller of an owner look again.
 fn wake(state: &mut State, namespace: &str, owner: &Value) {
     let group = text(owner, "/apiVersion").split_once('/').map_or("", |(g, _)| g);
-    let Some(at) = kinds::by_kind(group, text(owner, "/kind")) else { return };
+    let Some(at) = state.served().by_kind(group, text(owner, "/kind")) else { return };
     if let Some(owner) = state.get(at, namespace, text(owner, "/name")) {
         state.pending.push_back((at, owner));
     }
@@ -90,13 +95,13 @@ fn is_going(object: &Value) -> bool {
 // --- deletion -----------------------------------------------------------------------------------
 
 /// An object is gone: so is what only it owned, and a namespace may have waited for it.
-fn gone(state: &mut State, plural: &str, object: &Value) {
+fn gone(state: &mut State, kind: &Kind, object: &Value) {
     let uid = text(object, "/metadata/uid");
     for (at, dependent) in write::dependents(state, uid) {
         let others = items(&dependent, "/metadata/ownerReferences").iter().any(|o| {
             let group = text(o, "/apiVersion").split_once('/').map_or("", |(g, _)| g);
             text(o, "/uid") != uid
-                && kinds::by_kind(group, text(o, "/kind")).is_some_and(|owner| {
+                && state.served().by_kind(group, text(o, "/kind")).is_some_and(|owner| {
                     state
                         .get(owner, text(&dependent, "/metadata/namespace"), text(o, "/name"))
                         .is_some_and(|live| text(&live, "/metadata/uid") == text(o, "/uid"))
@@ -108,15 +113,21 @@ fn gone(state: &mut State, plural: &str, object: &Value) {
         }
     }
     let namespace = text(object, "/metadata/namespace").to_owned();
-    if plural == "services" {
+    if kind.is("", "services") {
         for (group, plural) in [("", "endpoints"), ("discovery.k8s.io", "endpointslices")] {
             state.remove(find(group, plural), &namespace, text(object, "/metadata/name"));
         }
     }
-    if plural == "clusterroles" {
+    if kind.is("apiextensions.k8s.io", "customresourcedefinitions") {
+        custom::gone(state, object);
+    }
+    if kind.custom.is_some() {
+        custom::one_less(state, kind);
+    }
+    if kind.plural == "clusterroles" {
         roles::aggregate(state);
     }
-    if plural == "pods" {
+    if kind.is("", "pods") {
         endpoints(state, &namespace);
         budgets(state, &namespace);
     }
@@ -157,16 +168,16 @@ fn namespace_changed(state: &mut State, namespace: &Value) {
         for (plural, object) in [("serviceaccounts", account), ("configmaps", root)] {
             let at = find("", plural);
             if state.get(at, &name, text(&object, "/metadata/name")).is_none() {
-                let _ = write::create(state, at, &name, object, &by());
+                let _ = create(state, at, &name, object);
             }
         }
         return;
     }
     let mut left = 0;
-    for at in 0..KINDS.len() {
+    for at in 0..state.served().tables() {
         let inside: Vec<_> = state.range(at, &name, None).map(|(key, _)| key.clone()).collect();
         for (_, object) in inside {
-            if !KINDS.get(at).is_some_and(|k| k.namespaced) {
+            if !state.kind(at).is_some_and(|k| k.namespaced) {
                 continue;
             }
             let how = Delete { grace: Some(0), ..Delete::default() };
@@ -205,7 +216,7 @@ pub(super) fn event(
         set(&mut object, "/source/host", host);
     }
     default(&mut object, "/metadata/namespace", namespace);
-    if write::create(state, at, namespace, object, &by()).is_ok() {
+    if create(state, at, namespace, object).is_ok() {
         let kept: BTreeSet<u64> = state
             .objects(at)
             .filter_map(|(_, e)| text(e, "/metadata/resourceVersion").parse().ok())

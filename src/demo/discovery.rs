@@ -2,7 +2,7 @@
 
 use super::{
     answer::{Answer, json_answer, typed},
-    kinds::{KINDS, Kind, Sub, group_version, groups},
+    kinds::{Kind, Served, Sub, group_version},
 };
 use http::{HeaderMap, HeaderValue, Response, StatusCode, header};
 use serde_json::{Value, json};
@@ -11,7 +11,7 @@ const AGGREGATED: &str = "application/json;g=apidiscovery.k8s.io;v=v2;as=APIGrou
 const AGGREGATED_BETA: &str = "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList";
 
 /// `/api` and `/apis`: what the client accepts decides between aggregated and legacy.
-pub(super) fn roots(path: &str, headers: &HeaderMap) -> Answer {
+pub(super) fn roots(served: &Served, path: &str, headers: &HeaderMap) -> Answer {
     let accept = headers.get(header::ACCEPT).and_then(|v| v.to_str().ok()).unwrap_or_default();
     let core = path.trim_matches('/') == "api";
     for clause in accept.split(',') {
@@ -25,9 +25,9 @@ pub(super) fn roots(path: &str, headers: &HeaderMap) -> Answer {
         } else {
             continue;
         };
-        return tagged(media, &aggregated(core, version), headers);
+        return tagged(media, &aggregated(served, core, version), headers);
     }
-    json_answer(200, &if core { core_versions() } else { group_list() })
+    json_answer(200, &if core { core_versions() } else { group_list(served) })
 }
 
 /// Answers with an ETag, or 304 if the client has this already.
@@ -61,10 +61,10 @@ fn gvk(group: &str, version: &str, kind: &str) -> Value {
     json!({"group": group, "version": version, "kind": kind})
 }
 
-fn aggregated(core: bool, version: &str) -> Value {
-    let items = groups().into_iter().filter(|(group, _)| group.is_empty() == core).map(|(group, versions)| {
+fn aggregated(served: &Served, core: bool, version: &str) -> Value {
+    let items = served.groups().into_iter().filter(|(group, _)| group.is_empty() == core).map(|(group, versions)| {
         let versions = versions.into_iter().map(|version| {
-            let resources = KINDS.iter().filter(|k| k.group == group && k.version == version);
+            let resources = served.of(group, version);
             json!({"version": version, "freshness": "Current", "resources": resources.map(resource).collect::<Vec<_>>()})
         });
         json!({"metadata": {"name": group, "creationTimestamp": null}, "versions": versions.collect::<Vec<_>>()})
@@ -74,7 +74,9 @@ fn aggregated(core: bool, version: &str) -> Value {
 }
 
 fn resource(kind: &Kind) -> Value {
-    let mut out = json!({"resource": kind.plural, "responseKind": gvk("", "", kind.kind),
+    // Custom resources repeat the group and version that they are listed under.
+    let own = if kind.custom.is_some() { (kind.group, kind.version) } else { ("", "") };
+    let mut out = json!({"resource": kind.plural, "responseKind": gvk(own.0, own.1, kind.kind),
         "scope": if kind.namespaced { "Namespaced" } else { "Cluster" }, "singularResource": kind.singular,
         "verbs": kind.verbs});
     let Some(map) = out.as_object_mut() else { return out };
@@ -87,7 +89,8 @@ fn resource(kind: &Kind) -> Value {
     if !kind.subs.is_empty() {
         let sub = |s: &Sub| {
             let name = if s.kind.is_empty() { kind.kind } else { s.kind };
-            json!({"subresource": s.name, "responseKind": gvk(s.group, s.version, name), "verbs": s.verbs})
+            let (group, version) = if s.group.is_empty() { own } else { (s.group, s.version) };
+            json!({"subresource": s.name, "responseKind": gvk(group, version, name), "verbs": s.verbs})
         };
         map.insert("subresources".into(), kind.subs.iter().map(sub).collect());
     }
@@ -105,15 +108,15 @@ fn group(name: &str, versions: &[&str]) -> Value {
     json!({"name": name, "versions": each, "preferredVersion": each.first()})
 }
 
-fn group_list() -> Value {
-    let named = groups().into_iter().filter(|(name, _)| !name.is_empty());
+fn group_list(served: &Served) -> Value {
+    let named = served.groups().into_iter().filter(|(name, _)| !name.is_empty());
     json!({"kind": "APIGroupList", "apiVersion": "v1",
         "groups": named.map(|(name, versions)| group(name, &versions)).collect::<Vec<_>>()})
 }
 
 /// `/apis/<group>`
-pub(super) fn one_group(name: &str) -> Option<Value> {
-    let (name, versions) = groups().into_iter().find(|(g, _)| *g == name && !g.is_empty())?;
+pub(super) fn one_group(served: &Served, name: &str) -> Option<Value> {
+    let (name, versions) = served.groups().into_iter().find(|(g, _)| *g == name && !g.is_empty())?;
     let mut out = json!({"kind": "APIGroup", "apiVersion": "v1"});
     if let (Some(out), Value::Object(rest)) = (out.as_object_mut(), group(name, &versions)) {
         out.extend(rest);
@@ -122,9 +125,9 @@ pub(super) fn one_group(name: &str) -> Option<Value> {
 }
 
 /// `/api/v1`, `/apis/<group>/<version>`
-pub(super) fn resources(group: &str, version: &str) -> Option<Value> {
+pub(super) fn resources(served: &Served, group: &str, version: &str) -> Option<Value> {
     let mut all = Vec::new();
-    for kind in KINDS.iter().filter(|k| k.group == group && k.version == version) {
+    for kind in served.of(group, version) {
         let mut one = json!({"name": kind.plural, "singularName": kind.singular, "namespaced": kind.namespaced,
             "kind": kind.kind, "verbs": kind.verbs});
         if let Some(map) = one.as_object_mut() {
@@ -161,10 +164,10 @@ pub(super) fn version() -> Value {
 }
 
 /// `/`
-pub(super) fn paths() -> Value {
+pub(super) fn paths(served: &Served) -> Value {
     let first = ["/.well-known/openid-configuration", "/api", "/api/v1", "/apis", "/apis/"];
     let mut paths: Vec<String> = first.map(str::to_owned).into();
-    for (group, versions) in groups().into_iter().filter(|(g, _)| !g.is_empty()) {
+    for (group, versions) in served.groups().into_iter().filter(|(g, _)| !g.is_empty()) {
         paths.push(format!("/apis/{group}"));
         paths.extend(versions.iter().map(|v| format!("/apis/{group}/{v}")));
     }
@@ -209,27 +212,29 @@ mod tests {
             ("application/json", "application/json"),
         ];
         for (accept, media) in rows {
-            let answer = roots("/apis", &accepting(accept));
+            let answer = roots(&Served::default(), "/apis", &accepting(accept));
             assert_eq!(answer.headers().get(header::CONTENT_TYPE).unwrap(), media);
         }
     }
 
     #[test]
     fn an_unchanged_document_is_not_sent_again() {
-        let first = roots("/api", &accepting(AGGREGATED));
+        let served = Served::default();
+        let first = roots(&served, "/api", &accepting(AGGREGATED));
         let mut headers = accepting(AGGREGATED);
         headers.insert(header::IF_NONE_MATCH, first.headers().get(header::ETAG).unwrap().clone());
-        assert_eq!(roots("/api", &headers).status(), 304);
+        assert_eq!(roots(&served, "/api", &headers).status(), 304);
     }
 
     #[test]
     fn subresources_are_listed() {
-        let apps = resources("apps", "v1").unwrap();
+        let served = Served::default();
+        let apps = resources(&served, "apps", "v1").unwrap();
         assert!(
             items(&apps, "/resources")
                 .iter()
                 .any(|r| text(r, "/name") == "deployments/scale" && text(r, "/kind") == "Scale")
         );
-        assert_eq!(resources("apps", "v9"), None);
+        assert_eq!(resources(&served, "apps", "v9"), None);
     }
 }

@@ -2,6 +2,7 @@
 
 use super::{
     answer::Failure,
+    custom,
     kinds::Kind,
     table::{self, Include},
     value::text,
@@ -59,7 +60,7 @@ impl Form {
     /// One object.
     pub(super) fn one(self, kind: &Kind, object: &Value, include: Include) -> Value {
         match self {
-            Self::Json => object.clone(),
+            Self::Json => custom::shown(kind, object).into_owned(),
             Self::Partial => table::partial(object),
             Self::Table(version) => {
                 let metadata = json!({"resourceVersion": text(object, "/metadata/resourceVersion")});
@@ -73,12 +74,15 @@ impl Form {
         match self {
             Self::Json => {
                 let bare = |o: &&Value| {
-                    let mut o = Value::clone(o);
+                    let mut o = custom::shown(kind, o).into_owned();
+                    if kind.custom.is_some() {
+                        return o;
+                    }
                     super::value::remove(&mut o, "/kind");
                     super::value::remove(&mut o, "/apiVersion");
                     o
                 };
-                json!({"kind": format!("{}List", kind.kind), "apiVersion": kind.api_version(), "metadata": metadata,
+                json!({"kind": kind.list_kind(), "apiVersion": kind.api_version(), "metadata": metadata,
                     "items": objects.iter().map(bare).collect::<Vec<_>>()})
             }
             Self::Partial => {

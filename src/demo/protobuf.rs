@@ -156,7 +156,13 @@ fn scalar(shape: &Shape, raw: Raw<'_>, zero_counts: bool) -> Option<Value> {
         }
         Shape::Named(name) => message(schema::named(name)?, raw.message().ok()?)?,
         Shape::Any if is_zero(raw) => json!({}),
-        Shape::Any | Shape::List(_) | Shape::Map(_) => return None,
+        Shape::Number
+        | Shape::Any
+        | Shape::Json
+        | Shape::Free
+        | Shape::Object(_)
+        | Shape::List(_)
+        | Shape::Map(_) => return None,
     })
 }
 

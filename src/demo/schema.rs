@@ -7,8 +7,8 @@ use std::sync::LazyLock;
 static TEXT: &str = include_str!("schema/schemas.txt");
 static SCHEMAS: LazyLock<Vec<Type>> = LazyLock::new(|| parse(TEXT));
 
-/// A named type.
-#[derive(Debug)]
+/// A named type, or the form of custom resources.
+#[derive(Debug, PartialEq, Eq)]
 pub(super) struct Type {
     /// Short name, also the kind's name.
     pub name: &'static str,
@@ -29,7 +29,7 @@ pub(super) struct Type {
 }
 
 /// A field of a type.
-#[derive(Debug)]
+#[derive(Debug, PartialEq, Eq)]
 pub(super) struct Field {
     /// JSON name.
     pub name: &'static str,
@@ -53,16 +53,24 @@ pub(super) enum Shape {
     String,
     Int,
     Int64,
+    Number,
     Bool,
     Quantity,
     IntOrString,
     Time,
     MicroTime,
     Bytes,
+    /// An object that is nobody's business.
     Any,
+    /// Any JSON.
+    Json,
+    /// Any JSON, whose objects merge member by member.
+    Free,
     List(Box<Self>),
     Map(Box<Self>),
     Named(&'static str),
+    /// A type without a name.
+    Object(&'static Type),
 }
 
 /// How lists and maps merge.
@@ -91,6 +99,7 @@ pub(super) struct Spot {
 
 static STRING: Shape = Shape::String;
 static ANY: Shape = Shape::Any;
+static FREE: Shape = Shape::Free;
 static METADATA: Shape = Shape::Named("ObjectMeta");
 static PLAIN: Merge = Merge::Plain;
 
@@ -125,8 +134,13 @@ impl Spot {
     fn object(&self) -> Option<&'static Type> {
         match self.shape {
             Shape::Named(name) => named(name),
+            Shape::Object(of) => Some(of),
             _ => self.root,
         }
+    }
+
+    fn free() -> Self {
+        Self { shape: &FREE, merge: &PLAIN, root: None }
     }
 
     /// The place of a member; None when the type has no such field.
@@ -140,11 +154,16 @@ impl Spot {
                     _ => {}
                 }
             }
-            let field = object.fields.iter().find(|f| f.name == name)?;
-            return Some(Self { shape: &field.shape, merge: &field.merge, root: None });
+            let field = object.fields.iter().find(|f| f.name == name);
+            // What a custom resource keeps though it is not known merges like any JSON.
+            if field.is_none() && object.name.is_empty() {
+                return Some(Self::free());
+            }
+            return field.map(|field| Self { shape: &field.shape, merge: &field.merge, root: None });
         }
         match self.shape {
             Shape::Map(item) => Some(plain(item)),
+            Shape::Free => Some(Self::free()),
             _ => Some(Self::unknown()),
         }
     }
@@ -153,6 +172,7 @@ impl Spot {
     pub(super) fn item(&self) -> Self {
         match self.shape {
             Shape::List(item) => Self { shape: item, merge: &PLAIN, root: None },
+            Shape::Free => Self::free(),
             _ => Self::unknown(),
         }
     }
@@ -162,7 +182,11 @@ impl Spot {
         match value {
             Value::Object(_) => {
                 *self.merge == Merge::Atomic
-                    || self.object().map_or(*self.shape == Shape::Any && self.root.is_none(), |t| t.atomic)
+                    || self
+                        .object()
+                        .map_or(matches!(self.shape, Shape::Any | Shape::Json) && self.root.is_none(), |t| {
+                            t.atomic
+                        })
             }
             Value::Array(_) => matches!(self.merge, Merge::Atomic | Merge::Plain),
             _ => true,
@@ -207,10 +231,11 @@ fn walk(spot: Spot, value: &Value, path: &str, owner: &str, wrong: &mut Vec<Wron
         (Shape::Bytes, v) => v.is_string().then_some(()).ok_or("[]uint8"),
         (Shape::Bool, v) => v.is_boolean().then_some(()).ok_or("bool"),
         (Shape::Int, v) => v.as_i64().filter(|n| i32::try_from(*n).is_ok()).map(|_| ()).ok_or("int32"),
+        (Shape::Number, v) => v.is_number().then_some(()).ok_or("float64"),
         (Shape::Int64, v) => v.as_i64().map(|_| ()).ok_or("int64"),
         (Shape::Quantity, v) => (v.is_string() || v.is_number()).then_some(()).ok_or("resource.Quantity"),
         (Shape::IntOrString, v) => (v.is_string() || v.is_i64()).then_some(()).ok_or("intstr.IntOrString"),
-        (Shape::Any, _) if spot.root.is_none() => return,
+        (Shape::Any | Shape::Json | Shape::Free, _) if spot.root.is_none() => return,
         (Shape::List(_), Value::Array(items)) => {
             for (i, item) in items.iter().enumerate() {
                 walk(spot.item(), item, &format!("{path}[{i}]"), owner, wrong);
@@ -231,7 +256,7 @@ fn walk(spot: Spot, value: &Value, path: &str, owner: &str, wrong: &mut Vec<Wron
         }
         (Shape::Map(_), _) => Err("map[string]string"),
         (Shape::Named(name), _) => Err(*name),
-        (Shape::Any, _) => Err("object"),
+        _ => Err("object"),
     };
     if let Err(go) = fits {
         wrong.push(mismatch(go));
@@ -301,6 +326,7 @@ fn shape(word: &'static str) -> Shape {
         "string" => Shape::String,
         "int" => Shape::Int,
         "int64" => Shape::Int64,
+        "number" => Shape::Number,
         "bool" => Shape::Bool,
         "quantity" => Shape::Quantity,
         "intstr" => Shape::IntOrString,
@@ -308,6 +334,7 @@ fn shape(word: &'static str) -> Shape {
         "microtime" => Shape::MicroTime,
         "bytes" => Shape::Bytes,
         "any" => Shape::Any,
+        "json" => Shape::Json,
         name => Shape::Named(name),
     }
 }

@@ -192,7 +192,8 @@ fn parse_fields(kind: &Kind, text: &str) -> Result<Vec<Field>, String> {
         };
         let path = if path == "spec.host" { "spec.nodeName" } else { path };
         let general = ["metadata.name", "metadata.namespace"];
-        if !general.contains(&path) && !known_fields(kind).contains(&path) {
+        let selectable = kind.custom.is_some_and(|v| v.selectable.iter().any(|field| field == path));
+        if !general.contains(&path) && !known_fields(kind).contains(&path) && !selectable {
             return Err(format!("field label not supported: {path}"));
         }
         fields.push(Field { path: path.to_owned(), value: value.to_owned(), equal });

@@ -5,7 +5,8 @@
 
 use super::{
     controllers,
-    kinds::KINDS,
+    custom::Definition,
+    kinds::{Kind, Served},
     value::{self, text},
 };
 use serde_json::Value;
@@ -53,12 +54,15 @@ pub(super) struct Table {
     history: VecDeque<Change>,
     /// Changes up to this version are forgotten.
     floor: u64,
+    /// Tells of changes; None: there will be no more.
+    changed: Option<watch::Sender<u64>>,
 }
 
-/// All tables, in the order of [`KINDS`].
+/// All tables, as [`Served`] counts them.
 #[derive(Debug)]
 pub(super) struct State {
     version: u64,
+    served: Arc<Served>,
     tables: Vec<Table>,
     /// What the controllers have not looked at yet: table, key, last state.
     pub(super) pending: VecDeque<(usize, Arc<Value>)>,
@@ -70,7 +74,6 @@ pub(super) struct State {
 #[derive(Debug)]
 pub(super) struct Store {
     state: Mutex<State>,
-    changed: Vec<watch::Sender<u64>>,
 }
 
 /// The history asked for is not kept any more.
@@ -84,13 +87,15 @@ pub(super) struct TooOld {
 
 impl Default for Store {
     fn default() -> Self {
+        let served = Served::default();
         let state = State {
             version: 1,
-            tables: KINDS.iter().map(|_| Table::default()).collect(),
+            tables: (0..served.tables()).map(|_| Table::new()).collect(),
+            served: Arc::new(served),
             pending: VecDeque::new(),
             addresses: (0, 0),
         };
-        Self { state: Mutex::new(state), changed: KINDS.iter().map(|_| watch::Sender::new(0)).collect() }
+        Self { state: Mutex::new(state) }
     }
 }
 
@@ -102,23 +107,26 @@ impl Store {
 
     /// Writes under the lock, lets the controllers settle, and wakes the watches.
     pub(super) fn write<T>(&self, write: impl FnOnce(&mut State) -> T) -> T {
-        let (result, versions) = {
-            let mut state = self.lock();
-            let result = write(&mut state);
-            controllers::settle(&mut state);
-            let versions: Vec<u64> =
-                state.tables.iter().map(|t| t.history.back().map_or(0, |c| c.version)).collect();
-            (result, versions)
-        };
-        for (signal, version) in self.changed.iter().zip(versions) {
-            signal.send_if_modified(|seen| std::mem::replace(seen, version) != version);
+        let mut state = self.lock();
+        let result = write(&mut state);
+        controllers::settle(&mut state);
+        for table in &state.tables {
+            let version = table.history.back().map_or(0, |c| c.version);
+            if let Some(signal) = &table.changed {
+                signal.send_if_modified(|seen| std::mem::replace(seen, version) != version);
+            }
         }
         result
     }
 
-    /// A signal that changes after each change of this resource.
+    /// What is served now.
+    pub(super) fn served(&self) -> Arc<Served> {
+        self.lock().served.clone()
+    }
+
+    /// A signal that changes after each change of this resource, and ends with it.
     pub(super) fn subscribe(&self, kind: usize) -> Option<watch::Receiver<u64>> {
-        self.changed.get(kind).map(watch::Sender::subscribe)
+        self.lock().tables.get(kind)?.changed.as_ref().map(watch::Sender::subscribe)
     }
 
     /// Forgets all history, as compaction does: older versions are answered with 410 from now on.
@@ -141,6 +149,32 @@ impl State {
     /// The version of the whole store.
     pub(super) fn version(&self) -> u64 {
         self.version
+    }
+
+    /// What is served now.
+    pub(super) fn served(&self) -> &Served {
+        &self.served
+    }
+
+    /// The kind of a table, in the version in which it is stored.
+    pub(super) fn kind(&self, at: usize) -> Option<&'static Kind> {
+        self.served.kind(at)
+    }
+
+    /// Serves what a definition says, in the table of the one before it if there is any.
+    pub(super) fn install(&mut self, at: Option<usize>, definition: &'static Definition) {
+        Arc::make_mut(&mut self.served).install(at, definition);
+        while self.tables.len() < self.served.tables() {
+            self.tables.push(Table::new());
+        }
+    }
+
+    /// Serves a table's kind no more. Watches get what happened so far, and end.
+    pub(super) fn uninstall(&mut self, at: usize) {
+        Arc::make_mut(&mut self.served).uninstall(at);
+        if let Some(table) = self.tables.get_mut(at) {
+            table.changed = None;
+        }
     }
 
     /// The version of a resource's last change, unless it is forgotten.
@@ -220,6 +254,10 @@ impl State {
 }
 
 impl Table {
+    fn new() -> Self {
+        Self { changed: Some(watch::Sender::new(0)), ..Self::default() }
+    }
+
     fn record(&mut self, change: Change) {
         if self.history.len() == HISTORY
             && let Some(oldest) = self.history.pop_front()

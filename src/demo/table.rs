@@ -1,6 +1,7 @@
 //! `meta.k8s.io` Table: the columns that kubectl prints.
 
 use super::{
+    custom,
     kinds::Kind,
     value::{int, items, map, text},
 };
@@ -52,6 +53,10 @@ impl Include {
 pub(super) fn definitions(kind: &Kind) -> Value {
     let mut all = vec![json!({"name": "Name", "type": "string", "format": "name",
         "description": "Name of the object, unique in its namespace.", "priority": 0})];
+    if let Some(version) = kind.custom {
+        all.extend(version.columns.iter().map(|c| c.definition.clone()));
+        return Value::Array(all);
+    }
     all.extend(columns(kind).iter().map(|c| {
         let sort = if matches!(c.name, "Desired" | "Current" | "Up-to-date" | "Available" | "Data") {
             "integer"
@@ -67,17 +72,30 @@ pub(super) fn definitions(kind: &Kind) -> Value {
 /// One object as a row.
 pub(super) fn row(kind: &Kind, object: &Value, include: Include) -> Value {
     let mut cells = vec![Value::from(text(object, "/metadata/name"))];
-    cells.extend(columns(kind).iter().map(|c| (c.cell)(object)));
+    match kind.custom {
+        None => cells.extend(columns(kind).iter().map(|c| (c.cell)(object))),
+        Some(version) => {
+            let shown = custom::shown(kind, object);
+            cells.extend(version.columns.iter().map(|c| custom_cell(c, &shown)));
+        }
+    }
     let mut row = json!({"cells": cells});
     let shown = match include {
         Include::None => None,
         Include::Metadata => Some(partial(object)),
-        Include::Object => Some(object.clone()),
+        Include::Object => Some(custom::shown(kind, object).into_owned()),
     };
     if let (Some(map), Some(shown)) = (row.as_object_mut(), shown) {
         map.insert("object".into(), shown);
     }
     row
+}
+
+fn custom_cell(column: &custom::Column, object: &Value) -> Value {
+    match column.cell(object) {
+        Some(Value::String(time)) if column.sort == "date" => age(&time).into(),
+        cell => cell.unwrap_or_default(),
+    }
 }
 
 /// An object's metadata alone.
@@ -338,7 +356,9 @@ fn columns(kind: &Kind) -> Vec<Column> {
             }),
             AGE,
         ],
-        ("", "limitranges") => vec![col("Created At", |o| text(o, "/metadata/creationTimestamp").into())],
+        ("", "limitranges") | ("apiextensions.k8s.io", _) => {
+            vec![col("Created At", |o| text(o, "/metadata/creationTimestamp").into())]
+        }
         _ => vec![AGE],
     }
 }

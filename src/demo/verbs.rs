@@ -10,9 +10,10 @@ use super::{
     apiserver::Server,
     caller::Caller,
     form::Form,
-    kinds::{self, KINDS, Kind},
+    kinds::{self, Kind, Target},
     route::{Asked, Resource},
     selector::Selector,
+    store::State,
     table::Include,
     value::{set, text},
     watch::{self, Watch},
@@ -21,7 +22,7 @@ use super::{
 use crate::rbac::Rules;
 use base64::Engine as _;
 use body::Body;
-use http::{Method, request::Parts};
+use http::{HeaderValue, Method, header, request::Parts};
 use hyper::upgrade::OnUpgrade;
 use serde_json::{Value, json};
 
@@ -49,10 +50,25 @@ struct Place {
     namespace: String,
 }
 
+impl Place {
+    fn target(&self) -> Target {
+        Target { at: self.at, kind: self.kind }
+    }
+}
+
 impl Call<'_> {
     /// Answers.
     pub(super) fn answer(&self, body: Body, upgrade: Option<OnUpgrade>) -> Result<Answer, Failure> {
         let place = self.place()?;
+        let Some(version) = place.kind.custom else { return self.route(place, body, upgrade) };
+        let mut answer = self.route_custom(place, body)?;
+        if let Some(text) = &version.deprecated {
+            warn(&mut answer, text);
+        }
+        Ok(answer)
+    }
+
+    fn route(&self, place: Place, body: Body, upgrade: Option<OnUpgrade>) -> Result<Answer, Failure> {
         let named = !self.resource.name.is_empty();
         if !self.resource.sub.is_empty() {
             return self.subresource(&place, body, upgrade);
@@ -67,13 +83,7 @@ impl Call<'_> {
             }
             (&Method::POST, false) => self.create(&place, body),
             (&Method::DELETE, false) => self.delete_all(&place, body),
-            (&Method::GET, true) => {
-                let object = self
-                    .server
-                    .store
-                    .read(|s| write::find(s, place.at, &place.namespace, &self.resource.name))?;
-                self.one(200, place.kind, &object)
-            }
+            (&Method::GET, true) => self.get(&place),
             (&Method::PUT, true) => self.update(&place, body),
             (&Method::PATCH, true) => self.patch(&place, body),
             (&Method::DELETE, true) => self.delete(&place, body),
@@ -83,10 +93,13 @@ impl Call<'_> {
 
     fn place(&self) -> Result<Place, Failure> {
         let r = self.resource;
-        let known = KINDS.iter().any(|k| k.group == r.group);
-        let missing = || if known { Failure::no_route() } else { Failure::no_path() };
-        let at = kinds::find(&r.group, &r.version, &r.plural).ok_or_else(missing)?;
-        let kind = KINDS.get(at).ok_or_else(missing)?;
+        let built_in = kinds::is_built_in(&r.group);
+        let missing = || if built_in { Failure::no_route() } else { Failure::no_path() };
+        let served = self.server.store.served();
+        let Target { at, kind } = served.find(&r.group, &r.version, &r.plural).ok_or_else(missing)?;
+        if kind.custom.is_some() {
+            return self.custom_place(at, kind);
+        }
         let is_namespace = kind.plural == "namespaces" && r.group.is_empty();
         let fits = match (kind.namespaced, r.namespace.is_empty()) {
             (true, true) => r.name.is_empty(),
@@ -100,12 +113,62 @@ impl Call<'_> {
         Ok(Place { at, kind, namespace })
     }
 
+    /// Custom resources are found by another server behind the first, which knows no path that it does not serve.
+    fn custom_place(&self, at: usize, kind: &'static Kind) -> Result<Place, Failure> {
+        let r = self.resource;
+        let reads = r.name.is_empty() && matches!(self.parts.method, Method::GET | Method::HEAD);
+        let fits = match (kind.namespaced, r.namespace.is_empty()) {
+            (true, true) => reads,
+            (false, false) => false,
+            _ => true,
+        };
+        if !fits {
+            return Err(Failure::no_path());
+        }
+        Ok(Place { at, kind, namespace: r.namespace.clone() })
+    }
+
+    /// Custom resources: a POST creates whatever its path names, and a method that does not fit is named by its verb.
+    fn route_custom(&self, place: Place, body: Body) -> Result<Answer, Failure> {
+        let named = !self.resource.name.is_empty();
+        let method = &self.parts.method;
+        let refused = || {
+            let verb = if *method == Method::OPTIONS { "" } else { &*self.asked.verb };
+            Failure::unsupported(place.kind.resource(), verb)
+        };
+        if !self.resource.sub.is_empty() {
+            let unknown = || Failure::not_found(place.kind.resource(), &self.resource.name);
+            let sub = place.kind.sub(&self.resource.sub).ok_or_else(unknown)?;
+            if !sub.verbs.contains(&&*self.asked.verb) || *method == Method::OPTIONS {
+                return Err(refused());
+            }
+            return self.subresource(&place, body, None);
+        }
+        match (method, named) {
+            (&Method::GET | &Method::HEAD, false) if self.asked.query.flag("watch") => self.watch(place),
+            (&Method::GET | &Method::HEAD, false) => self.list(&place),
+            (&Method::GET | &Method::HEAD, true) => self.get(&place),
+            (&Method::POST, _) => self.create(&place, body),
+            (&Method::PUT | &Method::PATCH, false) => Err(Failure::bad_request("name must be provided")),
+            (&Method::PUT, true) => self.update(&place, body),
+            (&Method::PATCH, true) => self.patch(&place, body),
+            (&Method::DELETE, true) => self.delete(&place, body),
+            (&Method::DELETE, false) => self.delete_all(&place, body),
+            _ => Err(refused()),
+        }
+    }
+
     // --- reading --------------------------------------------------------------------------------
 
     fn form(&self) -> Result<(Form, Include), Failure> {
         let form = Form::negotiate(&self.parts.headers)?;
         let include = Include::parse(self.asked.query.text("includeObject")).map_err(Failure::bad_request)?;
         Ok((form, include))
+    }
+
+    fn get(&self, place: &Place) -> Result<Answer, Failure> {
+        let find = |s: &State| write::find(s, place.at, &place.namespace, &self.resource.name);
+        self.one(200, place.kind, &*self.server.store.read(find)?)
     }
 
     fn one(&self, code: u16, kind: &Kind, object: &Value) -> Result<Answer, Failure> {
@@ -187,6 +250,14 @@ impl Call<'_> {
         }
         let objects: Vec<&Value> = objects.iter().map(|o| &**o).collect();
         Ok(json_answer(200, &form.list(place.kind, &metadata, &objects, include)))
+    }
+}
+
+/// Adds a warning, which clients show.
+fn warn(answer: &mut Answer, text: &str) {
+    let text = format!("299 - \"{}\"", text.replace('\\', "\\\\").replace('"', "\\\""));
+    if let Ok(value) = HeaderValue::from_str(&text) {
+        answer.headers_mut().append(header::WARNING, value);
     }
 }
 

@@ -2,7 +2,6 @@
 
 use super::{
     answer::Failure,
-    kinds::{self, KINDS},
     store::{Store, key_of},
     value::{set, text},
     write::{self, Write},
@@ -69,14 +68,15 @@ pub(super) fn fill(store: &Store, gate: &Gateway) -> io::Result<()> {
 /// Stores an object as the server's own administrators would, in place of one of its name.
 pub(super) fn place(store: &Store, object: Value) -> io::Result<()> {
     let by = Write { manager: "gatelog-demo".into(), dry_run: false };
-    let at = table(&object)?;
+    let at = table(store, &object)?;
     let (namespace, name) = key_of(&object);
-    let keep = KINDS.get(at).filter(|k| k.plural == "nodes").and(object.get("status").cloned());
     let placed = store.write(|s| {
+        let of = write::own(s, at)?;
+        let keep = Some(of.kind).filter(|k| k.plural == "nodes").and(object.get("status").cloned());
         if s.get(at, &namespace, &name).is_some() {
-            return write::update(s, at, "", &namespace, &name, object, &by).map(|_| ());
+            return write::update(s, of, "", &namespace, &name, object, &by).map(|_| ());
         }
-        let made = write::create(s, at, &namespace, object, &by)?;
+        let made = write::create(s, of, &namespace, object, &by)?;
         if let Some(status) = keep {
             let mut with_status = Value::clone(&made);
             set(&mut with_status, "/status", status);
@@ -89,15 +89,18 @@ pub(super) fn place(store: &Store, object: Value) -> io::Result<()> {
 
 /// Takes an object of this kind, namespace and name out of the store; whether it was there.
 pub(super) fn remove(store: &Store, object: &Value) -> io::Result<bool> {
-    let at = table(object)?;
+    let at = table(store, object)?;
     let (namespace, name) = key_of(object);
     Ok(store.write(|s| s.remove(at, &namespace, &name)).is_some())
 }
 
-fn table(object: &Value) -> io::Result<usize> {
+fn table(store: &Store, object: &Value) -> io::Result<usize> {
     let group = text(object, "/apiVersion").split_once('/').map_or("", |(group, _)| group);
     let kind = text(object, "/kind");
-    kinds::by_kind(group, kind).ok_or_else(|| io::Error::other(format!("the demo has no kind {kind:?}")))
+    store
+        .served()
+        .by_kind(group, kind)
+        .ok_or_else(|| io::Error::other(format!("the demo has no kind {kind:?}")))
 }
 
 /// The gate's own rights.
@@ -143,7 +146,10 @@ fn gateway(gate: &Gateway) -> Vec<Value> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::demo::value::int;
+    use crate::demo::{
+        kinds::{self, KINDS},
+        value::int,
+    };
 
     #[test]
     fn the_world_comes_to_rest() {

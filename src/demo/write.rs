@@ -4,7 +4,8 @@ use super::{
     admit,
     answer::Failure,
     apply::{self, Manager},
-    kinds::{KINDS, Kind},
+    custom,
+    kinds::{Kind, Target},
     schema::{self, Spot},
     store::State,
     value::{self, default, int, items, remove, same, set, text},
@@ -48,11 +49,17 @@ pub(super) enum Propagation {
     Orphan,
 }
 
+/// The plural of definitions.
+const CUSTOM: &str = "customresourcedefinitions";
+
 /// Finalizer of objects that wait for their dependents.
 pub(super) const FOREGROUND: &str = "foregroundDeletion";
 
 /// The schema spot of a kind.
 pub(super) fn spot(kind: &Kind) -> Spot {
+    if let Some(version) = kind.custom {
+        return version.form.spot();
+    }
     schema::kind(kind.group, kind.version, kind.kind).map_or_else(Spot::unknown, schema::Type::spot)
 }
 
@@ -81,8 +88,17 @@ pub(super) fn suffix(n: usize) -> String {
     bytes.into_iter().map(|b| char::from(pick(b))).collect()
 }
 
-fn kind(at: usize) -> Result<&'static Kind, Failure> {
-    KINDS.get(at).ok_or_else(Failure::no_route)
+/// The table as its own kind writes it.
+pub(super) fn own(state: &State, at: usize) -> Result<Target, Failure> {
+    state.kind(at).map(|kind| Target { at, kind }).ok_or_else(Failure::no_route)
+}
+
+/// Stores an object in the version that its table is in.
+fn put(state: &mut State, of: Target, mut object: Value) -> Arc<Value> {
+    if let Some(version) = of.kind.custom {
+        set(&mut object, "/apiVersion", version.stored.as_str());
+    }
+    state.put(of.at, object)
 }
 
 fn invalid(kind: &Kind, name: &str, causes: &[super::answer::Cause]) -> Result<(), Failure> {
@@ -111,14 +127,14 @@ fn prepare(state: &mut State, kind: &Kind, namespace: &str, object: &mut Value) 
     }
     set(object, "/metadata/uid", uid());
     set(object, "/metadata/creationTimestamp", now());
-    if object.get("spec").is_some() && kind.plural != "nodes" {
+    if (object.get("spec").is_some() && kind.plural != "nodes") || kind.custom.is_some() {
         set(object, "/metadata/generation", 1);
     }
     if kind.has_status() && !matches!(kind.plural, "nodes" | "persistentvolumes") {
         remove(object, "/status");
     }
     admit::defaults(kind, object);
-    if kind.plural == "services" {
+    if kind.is("", "services") {
         address(state, object);
     }
     invalid(kind, text(object, "/metadata/name"), &admit::validate(kind, object))
@@ -173,12 +189,12 @@ fn check_namespace(state: &State, kind: &Kind, namespace: &str, name: &str) -> R
 /// Creates an object.
 pub(super) fn create(
     state: &mut State,
-    at: usize,
+    of: Target,
     namespace: &str,
     mut object: Value,
     by: &Write,
 ) -> Result<Arc<Value>, Failure> {
-    let kind = kind(at)?;
+    let Target { at, kind } = of;
     prepare(state, kind, namespace, &mut object)?;
     let name = text(&object, "/metadata/name").to_owned();
     check_namespace(state, kind, namespace, &name)?;
@@ -192,13 +208,13 @@ pub(super) fn create(
         let manager = Manager { name: &by.manager, api_version: &api_version, sub: "", now: &now };
         apply::track_update(None, &mut object, spot(kind), &manager);
     }
-    Ok(if by.dry_run { Arc::new(object) } else { state.put(at, object) })
+    Ok(if by.dry_run { Arc::new(object) } else { put(state, of, object) })
 }
 
 /// Finds an object or says that it is not there.
 pub(super) fn find(state: &State, at: usize, namespace: &str, name: &str) -> Result<Arc<Value>, Failure> {
-    state.get(at, namespace, name).ok_or_else(|| match kind(at) {
-        Ok(kind) => Failure::not_found(kind.resource(), name),
+    state.get(at, namespace, name).ok_or_else(|| match own(state, at) {
+        Ok(of) => Failure::not_found(of.kind.resource(), name),
         Err(failure) => failure,
     })
 }
@@ -206,35 +222,36 @@ pub(super) fn find(state: &State, at: usize, namespace: &str, name: &str) -> Res
 /// Replaces an object, or with `sub` = `status` its status alone.
 pub(super) fn update(
     state: &mut State,
-    at: usize,
+    of: Target,
     sub: &str,
     namespace: &str,
     name: &str,
     new: Value,
     by: &Write,
 ) -> Result<Arc<Value>, Failure> {
-    replace(state, (at, sub), (namespace, name), new, None, by)
+    replace(state, (of, sub), (namespace, name), new, None, by)
 }
 
 /// An update whose ownership of fields is noted here, or decided already.
 fn replace(
     state: &mut State,
-    (at, sub): (usize, &str),
+    (of, sub): (Target, &str),
     (namespace, name): (&str, &str),
     mut new: Value,
     ownership: Option<Value>,
     by: &Write,
 ) -> Result<Arc<Value>, Failure> {
-    let kind = kind(at)?;
-    let old = find(state, at, namespace, name)?;
+    let Target { at, kind } = of;
+    let stored = find(state, at, namespace, name)?;
+    let old = custom::shown(kind, &stored);
     let version = text(&new, "/metadata/resourceVersion");
     if !version.is_empty() && version != text(&old, "/metadata/resourceVersion") {
         return Err(Failure::modified(kind.resource(), name));
     }
-    if version.is_empty() && matches!(kind.plural, "leases" | "poddisruptionbudgets") {
+    if version.is_empty() && needs_version(kind) {
         let why = "must be specified for an update";
-        let cause = super::answer::Cause::invalid("metadata.resourceVersion", "0x0", why);
-        return Err(Failure::invalid(kind.group, kind.kind, name, &[cause]));
+        let cause = super::answer::Cause::invalid("metadata.resourceVersion", "0", why);
+        return Err(Failure::invalid(kind.group, kind.plural, name, &[cause]));
     }
     let uid = text(&new, "/metadata/uid");
     if !uid.is_empty() && uid != text(&old, "/metadata/uid") {
@@ -248,14 +265,17 @@ fn replace(
     set(&mut new, "/kind", kind.kind);
     keep(&old, &mut new, kind, sub);
     admit::defaults(kind, &mut new);
-    if kind.plural == "services" {
+    if kind.is("", "services") {
         if let Some(ip) = old.pointer("/spec/clusterIP") {
             default(&mut new, "/spec/clusterIP", ip.clone());
         }
         address(state, &mut new);
     }
-    let spec_changed = !same(old.get("spec"), new.get("spec"));
-    if spec_changed && let Some(generation) = int(&old, "/metadata/generation") {
+    let changed = match kind.custom {
+        None => !same(old.get("spec"), new.get("spec")),
+        Some(_) => wanted(kind, &old) != wanted(kind, &new),
+    };
+    if changed && let Some(generation) = int(&old, "/metadata/generation") {
         set(&mut new, "/metadata/generation", generation + 1);
     }
     let mut causes = admit::validate(kind, &new);
@@ -271,33 +291,53 @@ fn replace(
         }
     }
     if same(Some(&timeless(&old)), Some(&timeless(&new))) {
-        return Ok(old);
+        return Ok(stored);
+    }
+    if let (false, Some(version)) = (by.dry_run, kind.custom) {
+        set(&mut new, "/apiVersion", version.stored.as_str());
     }
     Ok(if by.dry_run { Arc::new(new) } else { settle_finalizers(state, at, new) })
+}
+
+/// Whether an update must say which version it is of.
+fn needs_version(kind: &Kind) -> bool {
+    kind.custom.is_some()
+        || matches!(kind.plural, "leases" | "poddisruptionbudgets" | "customresourcedefinitions")
+}
+
+/// What of a custom resource counts as its generation: all but its metadata and a status that is written apart.
+fn wanted(kind: &Kind, object: &Value) -> Value {
+    let mut wanted = object.clone();
+    remove(&mut wanted, "/metadata");
+    if kind.has_status() {
+        remove(&mut wanted, "/status");
+    }
+    wanted
 }
 
 /// Server-side apply: creates (true) or changes.
 pub(super) fn apply(
     state: &mut State,
-    (at, sub): (usize, &str),
+    (of, sub): (Target, &str),
     (namespace, name): (&str, &str),
     applied: &Value,
     force: bool,
     by: &Write,
 ) -> Result<(Arc<Value>, bool), Failure> {
-    let kind = kind(at)?;
+    let Target { at, kind } = of;
     let live = state.get(at, if kind.namespaced { namespace } else { "" }, name);
+    let live = live.map(|live| custom::shown(kind, &live).into_owned());
     if live.is_none() && (!text(applied, "/metadata/uid").is_empty() || !sub.is_empty()) {
         return Err(Failure::not_found(kind.resource(), name));
     }
     let (api_version, now) = (kind.api_version(), now());
     let manager = Manager { name: &by.manager, api_version: &api_version, sub, now: &now };
-    let merged = apply::apply(live.as_deref(), applied, spot(kind), &manager, force)?;
+    let merged = apply::apply(live.as_ref(), applied, spot(kind), &manager, force)?;
     if live.is_none() {
-        return create(state, at, namespace, merged, by).map(|o| (o, true));
+        return create(state, of, namespace, merged, by).map(|o| (o, true));
     }
     let fields = merged.pointer("/metadata/managedFields").cloned().unwrap_or_default();
-    replace(state, (at, sub), (namespace, name), merged, Some(fields), by).map(|o| (o, false))
+    replace(state, (of, sub), (namespace, name), merged, Some(fields), by).map(|o| (o, false))
 }
 
 /// The object without what changes by itself.
@@ -353,7 +393,7 @@ fn keep(old: &Value, new: &mut Value, kind: &Kind, sub: &str) {
 pub(super) fn settle_finalizers(state: &mut State, at: usize, new: Value) -> Arc<Value> {
     let waits = new.pointer("/metadata/deletionTimestamp").is_some()
         && items(&new, "/metadata/finalizers").is_empty()
-        && KINDS.get(at).is_some_and(|k| !matches!(k.plural, "pods" | "namespaces"));
+        && state.kind(at).is_some_and(|k| !k.is("", "pods") && !k.is("", "namespaces"));
     let stored = state.put(at, new);
     if waits {
         let (namespace, name) = super::store::key_of(&stored);
@@ -370,7 +410,7 @@ pub(super) fn delete(
     name: &str,
     how: &Delete,
 ) -> Result<(Arc<Value>, bool), Failure> {
-    let kind = kind(at)?;
+    let kind = own(state, at)?.kind;
     let object = find(state, at, namespace, name)?;
     for (what, wanted, pointer) in
         [("UID", &how.uid, "/metadata/uid"), ("ResourceVersion", &how.version, "/metadata/resourceVersion")]
@@ -383,7 +423,7 @@ pub(super) fn delete(
             return Err(Failure::conflict(kind.resource(), name, &why));
         }
     }
-    if kind.plural == "namespaces" && matches!(name, "default" | "kube-system") {
+    if kind.is("", "namespaces") && matches!(name, "default" | "kube-system") {
         return Err(Failure::forbidden(kind.resource(), name, "this namespace may not be deleted"));
     }
     if how.dry_run {
@@ -393,21 +433,22 @@ pub(super) fn delete(
         orphan(state, text(&object, "/metadata/uid"));
     }
     let mut going = Value::clone(&object);
-    if how.propagation == Propagation::Foreground && kind.plural != "pods" {
+    if kind.plural == CUSTOM {
+        custom::linger(&mut going);
+    }
+    if how.propagation == Propagation::Foreground && !kind.is("", "pods") {
         let mut finalizers = items(&going, "/metadata/finalizers").to_vec();
         if !finalizers.iter().any(|f| f == FOREGROUND) {
             finalizers.push(FOREGROUND.into());
         }
         set(&mut going, "/metadata/finalizers", finalizers);
     }
-    let grace = match kind.plural {
-        "pods" => {
-            how.grace.unwrap_or_else(|| int(&going, "/spec/terminationGracePeriodSeconds").unwrap_or(30))
-        }
-        _ => 0,
+    let grace = if kind.is("", "pods") {
+        how.grace.unwrap_or_else(|| int(&going, "/spec/terminationGracePeriodSeconds").unwrap_or(30))
+    } else {
+        0
     };
-    let lingers =
-        !items(&going, "/metadata/finalizers").is_empty() || grace > 0 || kind.plural == "namespaces";
+    let lingers = !items(&going, "/metadata/finalizers").is_empty() || grace > 0 || kind.is("", "namespaces");
     if !lingers {
         let gone = state.remove(at, namespace, name);
         return Ok((gone.unwrap_or(object), true));
@@ -418,8 +459,10 @@ pub(super) fn delete(
         return Ok((object, false));
     }
     set(&mut going, "/metadata/deletionTimestamp", now());
-    set(&mut going, "/metadata/deletionGracePeriodSeconds", grace);
-    if kind.plural == "namespaces" {
+    if kind.plural != CUSTOM {
+        set(&mut going, "/metadata/deletionGracePeriodSeconds", grace);
+    }
+    if kind.is("", "namespaces") {
         set(&mut going, "/status/phase", "Terminating");
     }
     Ok((state.put(at, going), false))
@@ -440,5 +483,5 @@ fn orphan(state: &mut State, owner: &str) {
 pub(super) fn dependents(state: &State, owner: &str) -> Vec<(usize, Arc<Value>)> {
     let refers = |o: &Value| items(o, "/metadata/ownerReferences").iter().any(|r| text(r, "/uid") == owner);
     let of = |at| state.objects(at).filter(move |(_, o)| refers(o)).map(move |(_, o)| (at, o.clone()));
-    (0..KINDS.len()).flat_map(of).collect()
+    (0..state.served().tables()).flat_map(of).collect()
 }

@@ -1,11 +1,10 @@
 //! What follows from pods: the addresses behind services, and how many pods may be missing.
 
-use super::{by, find, is_ready, put_status};
+use super::{create, find, is_ready, put_status};
 use crate::demo::{
     selector::label_selector,
     store::State,
     value::{int, items, map, same, set, text},
-    write,
 };
 use serde_json::{Value, json};
 use std::sync::Arc;
@@ -64,7 +63,7 @@ pub(super) fn endpoints(state: &mut State, namespace: &str) {
                     }
                     state.put(at, changed);
                 }
-                None => drop(write::create(state, at, namespace, object, &by())),
+                None => drop(create(state, at, namespace, object)),
             }
         }
     }

@@ -1,6 +1,6 @@
 //! What makes pods: Deployments, ReplicaSets, StatefulSets, DaemonSets, Jobs.
 
-use super::{by, event, find, is_going, is_ready, put_status};
+use super::{create, event, find, is_going, is_ready, put_status};
 use crate::demo::{
     store::{State, key_of},
     value::{int, items, map, remove, same, set, text},
@@ -110,7 +110,7 @@ pub(super) fn deployment(state: &mut State, at: usize, object: &Arc<Value>) {
             }
             set(&mut fresh, REVISION, revision.to_string());
             set(&mut fresh, "/metadata/ownerReferences", owner_reference("Deployment", "apps/v1", object));
-            if write::create(state, sets, &namespace, fresh, &by()).is_ok() {
+            if create(state, sets, &namespace, fresh).is_ok() {
                 let said = format!("Scaled up replica set {current} from 0 to {wanted}");
                 event(
                     state,
@@ -234,7 +234,7 @@ pub(super) fn replicas(state: &mut State, at: usize, object: &Arc<Value>) {
         let template = object.pointer("/spec/template").cloned().unwrap_or_default();
         for _ in have.len()..wanted {
             let pod = pod_from(object, &template, ("generateName", &format!("{name}-")), &[]);
-            match write::create(state, pods, &namespace, pod, &by()) {
+            match create(state, pods, &namespace, pod) {
                 Ok(pod) => {
                     let said = format!("Created pod: {}", text(&pod, "/metadata/name"));
                     event(state, object, &kind, "Normal", "SuccessfulCreate", &said, source);
@@ -299,7 +299,7 @@ pub(super) fn numbered(state: &mut State, at: usize, object: &Arc<Value>) {
                 labels.push(("apps.kubernetes.io/pod-index", &index));
             }
             let fresh = pod_from(object, &template, ("name", pod), &labels);
-            let _ = write::create(state, pods, &namespace, fresh, &by());
+            let _ = create(state, pods, &namespace, fresh);
         }
     }
     let have: Vec<_> = owned(state, pods, object).into_iter().filter(|p| !is_going(p)).collect();
@@ -334,7 +334,7 @@ pub(super) fn job(state: &mut State, at: usize, object: &Arc<Value>) {
     let template = object.pointer("/spec/template").cloned().unwrap_or_default();
     for _ in owned(state, pods, object).len()..wanted {
         let pod = pod_from(object, &template, ("generateName", &format!("{name}-")), &[]);
-        let Ok(pod) = write::create(state, pods, &namespace, pod, &by()) else { break };
+        let Ok(pod) = create(state, pods, &namespace, pod) else { break };
         let said = format!("Created pod: {}", text(&pod, "/metadata/name"));
         event(state, object, "Job", "Normal", "SuccessfulCreate", &said, "job-controller");
     }

@@ -3,6 +3,7 @@
 use super::{Call, Place, body::Body, change::delete_options};
 use crate::demo::{
     answer::{Answer, Failure, GroupResource, json_answer},
+    custom,
     kinds::{self, Kind, Sub},
     kubelet,
     reviews::Known,
@@ -75,15 +76,16 @@ impl Call<'_> {
         by: &Write,
     ) -> Result<Arc<Value>, Failure> {
         let live = write::find(state, place.at, &place.namespace, &self.resource.name)?;
-        let mut scaled = Value::clone(&live);
+        let mut scaled = custom::shown(place.kind, &live).into_owned();
         let wanted = int(scale, "/spec/replicas").unwrap_or_default();
-        set(&mut scaled, "/spec/replicas", wanted);
+        let at = place.kind.custom.and_then(|v| v.scale.as_ref()).map_or("/spec/replicas", |s| &s.spec);
+        set(&mut scaled, at, wanted);
         remove(&mut scaled, "/metadata/managedFields");
         let version = text(scale, "/metadata/resourceVersion");
         if !version.is_empty() {
             set(&mut scaled, "/metadata/resourceVersion", version);
         }
-        write::update(state, place.at, "scale", &place.namespace, &self.resource.name, scaled, by)
+        write::update(state, place.target(), "scale", &place.namespace, &self.resource.name, scaled, by)
     }
 
     pub(super) fn evict(&self, place: &Place, bytes: &[u8]) -> Result<Answer, Failure> {
@@ -135,7 +137,7 @@ impl Call<'_> {
             }
             let mut bound = Value::clone(&pod);
             set(&mut bound, "/spec/nodeName", text(&binding, "/target/name"));
-            write::update(s, place.at, "", &place.namespace, name, bound, &by)
+            write::update(s, place.target(), "", &place.namespace, name, bound, &by)
         })?;
         Ok(json_answer(
             201,
@@ -149,6 +151,14 @@ pub(super) fn scale_of(kind: &Kind, object: &Value) -> Value {
     let mut metadata = json!({});
     for field in ["name", "namespace", "uid", "resourceVersion", "creationTimestamp"] {
         set(&mut metadata, &format!("/{field}"), text(object, &format!("/metadata/{field}")));
+    }
+    if let Some(at) = kind.custom.and_then(|v| v.scale.as_ref()) {
+        let mut status = json!({"replicas": int(object, &at.status).unwrap_or_default()});
+        if let Some(selector) = &at.selector {
+            set(&mut status, "/selector", text(object, selector));
+        }
+        return json!({"kind": "Scale", "apiVersion": "autoscaling/v1", "metadata": metadata,
+            "spec": {"replicas": int(object, &at.spec).unwrap_or_default()}, "status": status});
     }
     let labels = map(object, "/spec/selector/matchLabels").or_else(|| map(object, "/spec/selector"));
     let selector: Vec<String> = labels

@@ -5,10 +5,11 @@ use crate::{
     codec::yaml,
     demo::{
         answer::{Cause, Failure},
+        custom::Version,
         kinds::Kind,
         protobuf,
         schema::{self, Type, Wrong},
-        value::{set, text},
+        value::{remove, set, text},
         write::Write,
     },
 };
@@ -104,6 +105,9 @@ impl Call<'_> {
         place: &Place,
         object: &mut Value,
     ) -> Result<Vec<String>, Failure> {
+        if let Some(version) = kind.custom {
+            return self.check_custom(place, version, object);
+        }
         let sent = (text(object, "/apiVersion"), text(object, "/kind"));
         let expected = kind.api_version();
         if !sent.1.is_empty() && sent.1 != kind.kind {
@@ -125,6 +129,53 @@ impl Call<'_> {
             )));
         }
         let warnings = self.check_fields(kind, object)?;
+        self.check_namespace(place, object)?;
+        Ok(warnings)
+    }
+
+    /// The same for a custom resource, whose kind is looked at last.
+    fn check_custom(
+        &self,
+        place: &Place,
+        version: &Version,
+        object: &mut Value,
+    ) -> Result<Vec<String>, Failure> {
+        let kind = place.kind;
+        let (sent, expected) = (text(object, "/apiVersion"), kind.api_version());
+        if sent != expected {
+            return Err(Failure::bad_request(format!(
+                "the API version in the data ({sent}) does not match the expected API version ({expected})"
+            )));
+        }
+        let metadata = object.get("metadata").unwrap_or(&Value::Null);
+        let wrong = schema::named("ObjectMeta").map(|of| schema::check(of, metadata)).unwrap_or_default();
+        let mut unknown = Vec::new();
+        for wrong in wrong {
+            match wrong {
+                Wrong::Type(text) => return Err(cannot(kind, &text)),
+                Wrong::Unknown(field) => unknown.push(format!("metadata.{field}")),
+            }
+        }
+        let unknown_metadata: Vec<String> =
+            unknown.iter().map(|f| format!("/{}", f.replace('.', "/"))).collect();
+        for field in unknown_metadata {
+            remove(object, &field);
+        }
+        unknown.extend(version.prune(object));
+        let warnings =
+            self.judge(kind, unknown.into_iter().map(|f| format!("unknown field {f:?}")).collect())?;
+        self.check_namespace(place, object)?;
+        let (sent, name) = (text(object, "/kind"), text(object, "/metadata/name"));
+        if sent != kind.kind {
+            let why = format!("must be {}", kind.kind);
+            let cause = Cause::invalid("kind", &format!("{sent:?}"), &why);
+            return Err(Failure::invalid(kind.group, sent, name, &[cause]));
+        }
+        Ok(warnings)
+    }
+
+    /// The object is in the namespace of the path.
+    fn check_namespace(&self, place: &Place, object: &mut Value) -> Result<(), Failure> {
         let inside = text(object, "/metadata/namespace");
         if place.kind.namespaced && !inside.is_empty() && inside != place.namespace {
             return Err(Failure::bad_request(
@@ -134,37 +185,31 @@ impl Call<'_> {
         if place.kind.namespaced {
             set(object, "/metadata/namespace", place.namespace.as_str());
         }
-        Ok(warnings)
+        Ok(())
+    }
+
+    /// What `fieldValidation` makes of fields that are not known or there twice: nothing, warnings, or a refusal.
+    fn judge(&self, kind: &Kind, found: Vec<String>) -> Result<Vec<String>, Failure> {
+        match self.asked.query.text("fieldValidation") {
+            "Strict" if !found.is_empty() => {
+                Err(cannot(kind, &format!("strict decoding error: {}", found.join(", "))))
+            }
+            "Ignore" => Ok(Vec::new()),
+            _ => Ok(found),
+        }
     }
 
     pub(super) fn check_fields(&self, kind: &Kind, object: &Value) -> Result<Vec<String>, Failure> {
         let Some(of) = schema::kind(kind.group, kind.version, kind.kind) else { return Ok(Vec::new()) };
         let wrong = schema::check(of, object);
-        let cannot = |why: &str| {
-            let version = kind.version;
-            Failure::bad_request(format!(
-                "{0} in version {version:?} cannot be handled as a {0}: {why}",
-                kind.kind
-            ))
-        };
         let mut unknown = Vec::new();
         for wrong in &wrong {
             match wrong {
-                Wrong::Type(text) => return Err(cannot(text)),
+                Wrong::Type(text) => return Err(cannot(kind, text)),
                 Wrong::Unknown(field) => unknown.push(format!("unknown field {field:?}")),
             }
         }
-        match self.asked.query.text("fieldValidation") {
-            "Strict" if !unknown.is_empty() => {
-                Err(cannot(&format!("strict decoding error: {}", unknown.join(", "))))
-            }
-            "Ignore" => Ok(Vec::new()),
-            "" | "Warn" | "Strict" => Ok(unknown),
-            other => {
-                let cause = Cause::unsupported("fieldValidation", other, &["", "Ignore", "Strict", "Warn"]);
-                Err(Failure::invalid("meta.k8s.io", "CreateOptions", "", &[cause]))
-            }
-        }
+        self.judge(kind, unknown)
     }
 
     pub(super) fn check_name(&self, object: &Value) -> Result<(), Failure> {
@@ -181,6 +226,11 @@ impl Call<'_> {
         }
         Ok(())
     }
+}
+
+fn cannot(kind: &Kind, why: &str) -> Failure {
+    let version = kind.version;
+    Failure::bad_request(format!("{0} in version {version:?} cannot be handled as a {0}: {why}", kind.kind))
 }
 
 pub(super) fn unrecognized(kind: &str, why: &str, bytes: &[u8]) -> Failure {

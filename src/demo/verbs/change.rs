@@ -4,16 +4,17 @@ use super::{
     Call, Place,
     below::scale_of,
     body::{Body, parse_yaml},
+    warn,
 };
 use crate::demo::{
     answer::{Answer, Cause, Failure, GroupResource, json_answer},
-    caller,
+    caller, custom,
     kinds::Kind,
     patch, schema,
     value::{int, items, set, text},
     write::{self, Delete, Propagation, Write, spot},
 };
-use http::{HeaderValue, header};
+use http::header;
 use serde_json::{Value, json};
 use std::sync::Arc;
 
@@ -27,10 +28,7 @@ impl Call<'_> {
     ) -> Result<Answer, Failure> {
         let mut answer = self.one(code, kind, object)?;
         for warning in warnings {
-            let text = format!("299 - \"{}\"", warning.replace('\\', "\\\\").replace('"', "\\\""));
-            if let Ok(value) = HeaderValue::from_str(&text) {
-                answer.headers_mut().append(header::WARNING, value);
-            }
+            warn(&mut answer, warning);
         }
         Ok(answer)
     }
@@ -41,7 +39,8 @@ impl Call<'_> {
         let by = self.by()?;
         let mut object = self.decode(place.kind, &bytes)?;
         let warnings = self.check(place.kind, place, &mut object)?;
-        let made = self.server.store.write(|s| write::create(s, place.at, &place.namespace, object, &by))?;
+        let made =
+            self.server.store.write(|s| write::create(s, place.target(), &place.namespace, object, &by))?;
         self.written(201, place.kind, &made, &warnings)
     }
 
@@ -67,11 +66,11 @@ impl Call<'_> {
         );
         let sub = &self.resource.sub;
         let (code, done) = self.server.store.write(|s| match s.get(at, namespace, name) {
-            None if makes && sub.is_empty() => {
+            None if makes && place.kind.custom.is_none() && sub.is_empty() => {
                 self.may_create()?;
-                write::create(s, at, namespace, object, &by).map(|o| (201, o))
+                write::create(s, place.target(), namespace, object, &by).map(|o| (201, o))
             }
-            _ => write::update(s, at, sub, namespace, name, object, &by).map(|o| (200, o)),
+            _ => write::update(s, place.target(), sub, namespace, name, object, &by).map(|o| (200, o)),
         })?;
         self.written(code, place.kind, &done, &warnings)
     }
@@ -114,7 +113,8 @@ impl Call<'_> {
         }
         let (done, warnings) = self.server.store.write(|s| {
             let live = write::find(s, at, namespace, name)?;
-            let shown = if sub == "scale" { scale_of(place.kind, &live) } else { Value::clone(&live) };
+            let live = custom::shown(place.kind, &live);
+            let shown = if sub == "scale" { scale_of(place.kind, &live) } else { live.into_owned() };
             let mut patched = shown;
             // What the server owns is not in the way of a patch that says nothing about it.
             let outcome = match media.as_str() {
@@ -135,7 +135,7 @@ impl Call<'_> {
             }
             let warnings = self.check(place.kind, place, &mut patched)?;
             self.check_name(&patched)?;
-            write::update(s, at, sub, namespace, name, patched, &by).map(|o| (o, warnings))
+            write::update(s, place.target(), sub, namespace, name, patched, &by).map(|o| (o, warnings))
         })?;
         if sub == "scale" {
             return Ok(json_answer(200, &scale_of(place.kind, &done)));
@@ -164,7 +164,7 @@ impl Call<'_> {
             if s.get(place.at, &place.namespace, name).is_none() {
                 self.may_create()?;
             }
-            let target = (place.at, &*self.resource.sub);
+            let target = (place.target(), &*self.resource.sub);
             write::apply(s, target, (&place.namespace, name), &applied, query.flag("force"), by)
         })?;
         self.written(if new { 201 } else { 200 }, place.kind, &done, &warnings)

@@ -74,8 +74,8 @@ impl Call<'_> {
                 return Err(Failure::bad_request(format!("cannot bind token to object of type {what}")));
             }
         };
-        let nodes = kinds::by_kind("", "Node").unwrap_or_default();
-        let at = kinds::by_kind("", &kind).unwrap_or_default();
+        let nodes = kinds::by_plural("", "nodes").unwrap_or_default();
+        let at = kinds::by_plural("", &format!("{}s", kind.to_lowercase())).unwrap_or_default();
         let namespace = if at == nodes { "" } else { &*place.namespace };
         let (object, node) = self.server.store.read(|state| {
             let object = write::find(state, at, namespace, &name)?;
