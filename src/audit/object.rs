@@ -307,8 +307,8 @@ impl From<cbor::Error> for Omitted {
 impl From<Unreadable> for Omitted {
     fn from(why: Unreadable) -> Self {
         match why {
-            Unreadable::NotJson => Self::encoding("it is not JSON"),
-            Unreadable::Depth => Self::Depth,
+            Unreadable::Syntax(_) => Self::encoding("it is not JSON"),
+            Unreadable::Depth(_) => Self::Depth,
             Unreadable::Nodes => Self::Values,
             Unreadable::Size => Self::Size,
         }

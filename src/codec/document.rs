@@ -40,12 +40,15 @@ pub enum Undecodable {
     /// It is in another format, and cannot be decoded whole.
     #[error("{0}")]
     Encoding(Cow<'static, str>),
+    /// The API server may well be able to read it, or read it differently: nothing may be refused for that.
+    #[error("{0}")]
+    Unsure(Cow<'static, str>),
 }
 
 /// Levels of nesting, as in Kubernetes' own decoder.
 const DEEPEST: usize = 10_000;
 /// Keys and values.
-const MOST_NODES: usize = 1 << 20;
+const MOST_NODES: usize = 1 << 21;
 /// Bytes of JSON that are made of another format.
 const MOST: usize = 64 << 20;
 
@@ -104,15 +107,11 @@ impl<'a> Document<'a> {
                 let limits = cbor::Limits { bytes: MOST, depth: DEEPEST, json: MOST };
                 cbor::to_json(self.bytes, limits).map_err(foreign)?.into()
             }
-            format => {
+            format if format == Format::Yaml || self.content_type.contains("yaml") => {
                 let text = std::str::from_utf8(self.bytes).map_err(foreign)?;
-                let is_yaml = format == Format::Yaml || self.content_type.contains("yaml");
-                if is_yaml && !text.trim_start().starts_with('{') {
-                    of_yaml(text)?.into()
-                } else {
-                    text.into()
-                }
+                if text.trim_start().starts_with('{') { text.into() } else { of_yaml(text)?.into() }
             }
+            _ => return Ok(Tape::of_bytes(self.bytes, DEEPEST, &Cell::new(MOST_NODES))?),
         };
         Ok(Tape::read(json, DEEPEST, &Cell::new(MOST_NODES))?)
     }

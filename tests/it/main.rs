@@ -34,6 +34,7 @@ mod expiry;
 mod frames;
 mod golden;
 mod golden_audit;
+mod golden_bodies;
 mod golden_protobuf;
 #[cfg(feature = "demo")]
 mod harness;

@@ -200,7 +200,7 @@ impl<'r> Walk<'r> {
             }
             match self.document(text, nesting + 1, root) {
                 Ok(new) => return new,
-                Err(Unreadable::NotJson) if !is_annotation => {}
+                Err(Unreadable::Syntax(_)) if !is_annotation => {}
                 Err(_) => return whole(Builtin::SecretData),
             }
         }
