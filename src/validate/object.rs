@@ -9,8 +9,8 @@ use crate::{authz::Permit, codec::document::Document, request::Asked};
 use http::HeaderMap;
 
 /// Whether there is anything to check in the body.
-pub(super) fn wants_body(_found: &Findings, _asked: &Asked, _headers: &HeaderMap, _route: &Lookup) -> bool {
-    false
+pub(super) fn wants_body(found: &Findings, asked: &Asked, headers: &HeaderMap, _route: &Lookup) -> bool {
+    patch::wants_body(found, asked, headers)
 }
 
 /// Looks at the body of a request.
@@ -21,6 +21,6 @@ pub(super) async fn body(
     headers: &HeaderMap,
     document: Option<&Document<'_>>,
 ) -> Result<(), Box<Invalid>> {
-    patch::check(&mut plan.findings, permit.asked(), headers, document)?;
+    patch::check(&mut plan.findings, permit.asked(), headers, &plan.route, document)?;
     value::check(&mut plan.findings, permit.asked(), document)
 }
