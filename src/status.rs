@@ -5,6 +5,7 @@
 
 use crate::request::{Attributes, BadRequest, Object};
 use bytes::Bytes;
+use std::collections::HashSet;
 
 #[cfg(test)]
 mod tests;
@@ -170,11 +171,15 @@ impl Status {
         let text = |c: &Cause| {
             if c.field.is_empty() { c.message.clone() } else { format!("{}: {}", c.field, c.message) }
         };
-        match causes.as_slice() {
-            [one] => message.push_str(&text(one)),
+        // The same text twice is one: so the API machinery joins errors.
+        let mut texts: Vec<String> = Vec::with_capacity(causes.len());
+        let mut seen = HashSet::with_capacity(causes.len());
+        texts.extend(causes.iter().map(text).filter(|text| seen.insert(text.clone())));
+        match texts.as_slice() {
+            [one] => message.push_str(one),
             many => {
                 message.push('[');
-                message.push_str(&many.iter().map(text).collect::<Vec<_>>().join(", "));
+                message.push_str(&many.join(", "));
                 message.push(']');
             }
         }

@@ -6,6 +6,7 @@
 
 mod compile;
 
+use super::value::Patterns;
 use crate::request::Verb;
 use std::{num::NonZeroU32, sync::LazyLock};
 
@@ -16,6 +17,7 @@ pub struct Schemas {
     texts: Texts,
     bodies: Box<[Bodies]>,
     custom: bool,
+    pub(super) patterns: Patterns,
 }
 
 /// What is known of a value.
@@ -141,6 +143,8 @@ pub struct Rules {
     pub one_of: Box<[Id]>,
     /// It does not hold.
     pub not: Option<Id>,
+    /// What the server puts in where nothing is given, as JSON; only of custom resources.
+    pub default: Option<Text>,
 }
 
 /// `x-kubernetes-list-type`
@@ -297,6 +301,8 @@ impl Types {
     pub const INTEGER: Self = Self(16);
     /// `true`, `false`
     pub const BOOLEAN: Self = Self(32);
+    /// What `x-kubernetes-int-or-string` stands for.
+    pub const INT_OR_STRING: Self = Self(16 | 4);
 
     /// Nothing is said.
     pub fn is_any(self) -> bool {
@@ -320,6 +326,8 @@ impl Flags {
     pub const NULLABLE: Self = Self(4);
     /// `x-kubernetes-int-or-string`
     pub const INT_OR_STRING: Self = Self(8);
+    /// `x-kubernetes-validations`: rules in CEL
+    pub const VALIDATIONS: Self = Self(16);
 
     /// Whether it is among them.
     pub fn has(self, other: Self) -> bool {

@@ -46,6 +46,7 @@ pub(super) fn document(document: &[u8]) -> Result<Schemas, BadDocument> {
             }
         }
     }
+    compiler.keeps_defaults = custom;
     compiler.definitions()?;
     let mut all = Vec::with_capacity(bodies.len());
     for ((resource, below), [post, put]) in bodies {
@@ -105,6 +106,8 @@ struct Compiler<'t> {
     texts: HashMap<Box<str>, Text>,
     all: String,
     ends: Vec<u32>,
+    /// Built-in kinds have many, and nobody asks for them.
+    keeps_defaults: bool,
 }
 
 impl<'t> Compiler<'t> {
@@ -123,12 +126,19 @@ impl<'t> Compiler<'t> {
             texts: HashMap::new(),
             all: String::new(),
             ends: vec![0],
+            keeps_defaults: false,
         }
     }
 
     fn done(self, bodies: Vec<Bodies>, custom: bool) -> Schemas {
         let texts = Texts { all: self.all.into(), ends: self.ends.into() };
-        Schemas { nodes: self.nodes.into(), texts, bodies: bodies.into(), custom }
+        Schemas {
+            nodes: self.nodes.into(),
+            texts,
+            bodies: bodies.into(),
+            custom,
+            patterns: Default::default(),
+        }
     }
 
     fn definitions(&mut self) -> Result<(), BadDocument> {
@@ -250,6 +260,7 @@ impl<'t> Compiler<'t> {
                 "x-kubernetes-preserve-unknown-fields" => node.flags.set(Flags::PRESERVE_UNKNOWN, truth()),
                 "x-kubernetes-embedded-resource" => node.flags.set(Flags::EMBEDDED, truth()),
                 "x-kubernetes-int-or-string" => node.flags.set(Flags::INT_OR_STRING, truth()),
+                "x-kubernetes-validations" => node.flags.set(Flags::VALIDATIONS, !tape.is_empty(value)),
                 "nullable" => node.flags.set(Flags::NULLABLE, truth()),
                 key => self.rule(&mut rules, key, value)?,
             }
@@ -294,6 +305,7 @@ impl<'t> Compiler<'t> {
             "anyOf" => rules.any_of = self.all(value)?,
             "oneOf" => rules.one_of = self.all(value)?,
             "not" => rules.not = Some(self.schema(value)?),
+            "default" if self.keeps_defaults => rules.default = Some(self.text(tape.raw(value))?),
             _ => {}
         }
         Ok(())
