@@ -7,7 +7,7 @@ use crate::{endpoint::Endpoint, sockets};
 use bytes::Bytes;
 use http::{
     HeaderMap, Method, Request, Response, StatusCode, Uri,
-    header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue, USER_AGENT},
+    header::{ACCEPT, AUTHORIZATION, CONTENT_TYPE, HeaderValue, IF_NONE_MATCH, USER_AGENT},
 };
 use http_body_util::{BodyExt as _, Full, LengthLimitError, Limited, combinators::UnsyncBoxBody};
 use hyper_rustls::{FixedServerNameResolver, HttpsConnector, HttpsConnectorBuilder};
@@ -113,12 +113,29 @@ impl Client {
 
     /// GET of JSON. `target` is an absolute URL, or a path and query on the endpoint.
     pub async fn get(&self, target: &str, bounds: Bounds) -> Result<Answer, Error> {
-        self.call(Method::GET, target, Bytes::new(), bounds).await
+        self.call(Method::GET, target, Bytes::new(), bounds, |_| {}).await
+    }
+
+    /// GET of what `accept` names; an answer that `known`, its entity tag, still names is 304 without a body.
+    pub async fn get_as(
+        &self,
+        target: &str,
+        accept: HeaderValue,
+        known: Option<&HeaderValue>,
+        bounds: Bounds,
+    ) -> Result<Answer, Error> {
+        let change = |headers: &mut HeaderMap| {
+            headers.insert(ACCEPT, accept);
+            if let Some(tag) = known {
+                headers.insert(IF_NONE_MATCH, tag.clone());
+            }
+        };
+        self.call(Method::GET, target, Bytes::new(), bounds, change).await
     }
 
     /// POST of JSON, asking for JSON.
     pub async fn post(&self, target: &str, body: Bytes, bounds: Bounds) -> Result<Answer, Error> {
-        self.call(Method::POST, target, body, bounds).await
+        self.call(Method::POST, target, body, bounds, |_| {}).await
     }
 
     /// GET of JSON that is read as it comes; `head` is how long its beginning may take. What bounds the rest is the caller's business.
@@ -155,11 +172,19 @@ impl Client {
         Ok((head.status, head.headers))
     }
 
-    async fn call(&self, method: Method, target: &str, body: Bytes, bounds: Bounds) -> Result<Answer, Error> {
+    async fn call(
+        &self,
+        method: Method,
+        target: &str,
+        body: Bytes,
+        bounds: Bounds,
+        change: impl FnOnce(&mut HeaderMap),
+    ) -> Result<Answer, Error> {
         let uri = self.uri(target).map_err(Error::Failed)?;
         let host = uri.authority().map_or_else(String::new, ToString::to_string);
         let failed = |why: String| Error::Failed(format!("{host}: {why}"));
-        let request = self.request(method, uri, body).map_err(failed)?;
+        let mut request = self.request(method, uri, body).map_err(failed)?;
+        change(request.headers_mut());
         let answered = tokio::time::timeout(bounds.timeout, self.answer(request, bounds.body)).await;
         answered.unwrap_or_else(|_| Err(format!("no answer within {:?}", bounds.timeout))).map_err(failed)
     }

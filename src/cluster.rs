@@ -2,6 +2,7 @@
 //! this way but the token that is to be reviewed.
 
 mod account;
+pub mod discovery;
 pub mod rules;
 mod signing_keys;
 mod token_review;

@@ -152,7 +152,7 @@ pub async fn start(config: config::Config) -> Result<Gate, StartError> {
     let audit = Audit::start(recording, &registry)?;
     let sinks = Sinks::start(&config.audit.sinks, &config.audit.dir, &audit, &registry)?;
     let limits = Limits::new(config.limits.clone());
-    let catalog = Catalog::new();
+    let catalog = Catalog::new(validate::catalog::Metrics::new(&registry)?);
     let validate =
         Validate::new(config.validate.clone(), catalog.clone(), validate::Metrics::new(&registry)?);
     let validate = Arc::new(validate);

@@ -224,7 +224,8 @@ impl Validate {
         }
         plan.route = self.catalog.find(&asked.info);
         if let Lookup::Missing(_) = plan.route {
-            plan.route = self.catalog.find_again(&asked.info).await;
+            let certain = plan.findings.mode(Part::Routes) != Mode::Off;
+            plan.route = self.catalog.find_again(asked, certain).await;
         }
         let checked = plan.check_head(permit, headers);
         self.counted(checked)?;

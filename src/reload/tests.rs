@@ -64,7 +64,7 @@ impl Site {
             Limits::new(config.limits.clone()),
             Arc::new(Validate::new(
                 config.validate.clone(),
-                Catalog::new(),
+                Catalog::new(validate::catalog::Metrics::new(&registry).unwrap()),
                 validate::Metrics::new(&registry).unwrap(),
             )),
             Metrics::new(&registry).unwrap(),
