@@ -44,6 +44,7 @@ upstream: {{server: 'https://{upstream}', certificateAuthority: ca.crt, tokenFil
 authentication: {{clientCAFile: ca.crt{authentication}}}
 audit: {{dir: audit, signing: {{stdout: none}}}}
 admin: {{address: '127.0.0.1:0'}}
+validation: {{mode: off}}
 {more}"
         ),
     );

@@ -539,9 +539,9 @@ fn a_signal_ends_the_gate_in_order() {
         assert!(audit[1].starts_with("note: audit signing: on (key in "), "{verbose}");
         assert_eq!(
             rest.join("\n"),
-            "[+]ping ok\n[+]upstream excluded: ok\n[+]audit ok\n[+]issuers ok\n[+]certs ok\n[+]shutdown ok\n\
+            "[+]ping ok\n[+]upstream excluded: ok\n[-]catalog failed: reason withheld, requests are served\n[+]audit ok\n[+]issuers ok\n[+]certs ok\n[+]shutdown ok\n\
              note: static tokens: off\nnote: front proxy: off\nnote: service accounts: off\nnote: issuers: off\n\
-             note: token review: off\nnote: anonymous: off\nnote: shadow rules: off\nnote: validation: off\nreadyz check passed"
+             note: token review: off\nnote: anonymous: off\nnote: shadow rules: off\nreadyz check passed"
         );
         let metrics = probe(admin, "/metrics");
         for line in [

@@ -334,8 +334,8 @@ async fn gate<'a>(
     http2: bool,
 ) -> (Gate, Folder, Server<'a>) {
     let folder = Folder::new("conformance");
-    let gate =
-        scene::start(&folder, world, upstream, Options { anonymous: true, ..Options::default() }).await;
+    let options = Options { anonymous: true, more: "validation: {mode: enforce}", ..Options::default() };
+    let gate = scene::start(&folder, world, upstream, options).await;
     let record = Record::at(folder.0.join("audit"));
     let server = Server { place, addr: gate.address(), world, record, asked: 0, http2 };
     (gate, folder, server)

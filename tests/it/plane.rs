@@ -286,6 +286,8 @@ pub(crate) struct Options {
     pub(crate) candidate: &'static str,
     /// More keys of `authorization`.
     pub(crate) authorization: &'static str,
+    /// Of `validation`; an upstream whose answers are the test's is to hear nothing but what the test sends.
+    pub(crate) validation: &'static str,
 }
 
 impl Default for Options {
@@ -301,6 +303,7 @@ impl Default for Options {
             rights: USERS,
             candidate: "",
             authorization: "",
+            validation: "mode: off",
         }
     }
 }
@@ -490,7 +493,8 @@ fn write(folder: &Folder, world: &World, upstream: SocketAddr, options: &Options
     folder.put("tokens.csv", &world.tokens());
     folder.put("gate.token", "gatelog-token");
     folder.put("rbac.yaml", &manifest(world));
-    let Options { listen, authentication, limits, upstream: more, policy, authorization, .. } = options;
+    let Options { listen, authentication, limits, upstream: more, policy, authorization, validation, .. } =
+        options;
     let shadow = match options.candidate {
         "" => "",
         candidate => {
@@ -509,6 +513,7 @@ authentication: {{clientCAFile: ca.crt, tokenAuthFile: tokens.csv, {authenticati
 authorization: {{rbac: {{files: [rbac.yaml]}}{shadow}{authorization}}}
 audit: {{policy: {policy}, dir: audit, signing: {{stdout: none}}}}
 limits: {{requestBody: 3Mi{limits}}}
+validation: {{{validation}}}
 admin: {{address: '127.0.0.1:0'}}
 reload: {{interval: 1h}}
 "

@@ -198,6 +198,7 @@ upstream: {{server: 'https://{upstream}', certificateAuthority: ca.crt, tokenFil
 authentication: {{tokenAuthFile: tokens.csv}}
 authorization: {{rbac: {{files: [rbac.yaml]}}}}
 admin: {{address: '127.0.0.1:0'}}
+validation: {{mode: off}}
 reload: {{interval: 1h}}
 audit:
   dir: audit

@@ -213,6 +213,8 @@ pub(crate) fn write(folder: &Folder, world: &World, upstream: SocketAddr, option
     let Options { anonymous, listen, authentication, rbac, authorization, audit, more } = options;
     let audit = if audit.is_empty() { "policy: everything" } else { audit };
     let anonymous = if *anonymous { ", anonymous: {enabled: true}" } else { "" };
+    // An upstream by a script knows nothing of discovery, and is to hear nothing but what the test sends.
+    let validation = if more.contains("validation:") { "" } else { "validation: {mode: off}" };
     folder.put(
         "gatelog.yaml",
         &format!(
@@ -224,6 +226,7 @@ authentication: {{clientCAFile: ca.crt, tokenAuthFile: tokens.csv{anonymous}{aut
 authorization: {{rbac: {{files: [rbac.yaml]{rbac}}}{authorization}}}
 audit: {{{audit}, dir: audit, signing: {{stdout: none}}}}
 admin: {{address: '127.0.0.1:0'}}
+{validation}
 {more}
 "
         ),

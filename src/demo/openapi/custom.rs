@@ -25,7 +25,7 @@ pub(super) fn document(served: &Served, group: &str, version: &str) -> Value {
     for t in wanted.into_iter().filter_map(schema::named) {
         schemas.insert(t.definition.clone(), schema_of(t, "#/components/schemas/"));
     }
-    json!({"openapi": "3.0.0", "info": {"title": "gatelog demo", "version": "v0.1.0"},
+    json!({"openapi": "3.0.0", "info": {"title": "Kubernetes CRD Swagger", "version": "v0.1.0"},
         "paths": paths_of(served, group, version, false), "components": {"schemas": schemas}})
 }
 

@@ -253,7 +253,7 @@ fn configmaps() -> Lookup {
         verbs: Verbs::default(),
         subresources: Box::default(),
     };
-    Lookup::Known(Route { resource: Arc::new(resource), subresource: None })
+    Lookup::Known(Route { resource: Arc::new(resource), subresource: None, origin: catalog::Origin::Unknown })
 }
 
 #[test]

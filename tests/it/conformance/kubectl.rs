@@ -67,8 +67,8 @@ async fn kubectl_through_the_gate_to_a_real_cluster() {
     let world = World::new(&[RIGHTS]);
     let real = Real::start(&assets, &world, POLICY).await;
     let folder = Folder::new("kubectl");
-    let gate =
-        scene::start(&folder, &world, real.addr, Options { anonymous: true, ..Options::default() }).await;
+    let options = Options { anonymous: true, more: "validation: {mode: enforce}", ..Options::default() };
+    let gate = scene::start(&folder, &world, real.addr, options).await;
     let kubectl = Kubectl { assets: &assets, folder: &folder };
 
     let made = "apiVersion: v1\nkind: ConfigMap\nmetadata: {name: made}\ndata: {a: '1'}\n";
