@@ -5,7 +5,7 @@ use crate::{
     request::Target,
     validate::{
         Config,
-        catalog::{Kind as OfKind, Resource, Subresource, Verbs},
+        catalog::{Kind as OfKind, Origin, Resource, Subresource, Verbs},
     },
 };
 use http::Method;
@@ -50,7 +50,7 @@ fn route(group: &str, resource: &str, kind: &str, below: &[&str]) -> Route {
         verbs: Verbs::default(),
         subresources,
     };
-    Route { resource: Arc::new(resource), subresource: None }
+    Route { resource: Arc::new(resource), subresource: None, origin: Origin::Unknown }
 }
 
 fn asked(method: Method, path: &str) -> RequestInfo {
