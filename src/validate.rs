@@ -13,7 +13,7 @@ mod media;
 mod metrics;
 mod names;
 mod object;
-mod patch;
+pub mod patch;
 mod query;
 mod routes;
 pub mod schema;
@@ -216,7 +216,7 @@ impl Validate {
     /// # Errors
     /// What is wrong is enforced.
     pub async fn head(&self, permit: &Permit, headers: &HeaderMap) -> Result<Plan, Box<Invalid>> {
-        let findings = Findings { config: self.config.clone(), list: Vec::new() };
+        let findings = Findings::new(self.config.clone());
         let mut plan = Plan { findings, route: Lookup::Unsure, wants_body: false };
         let asked = permit.asked();
         if self.config.mode == Mode::Off {
@@ -286,6 +286,11 @@ impl Plan {
 // === impl Findings ===
 
 impl Findings {
+    /// Nothing is found yet.
+    pub fn new(config: Arc<Config>) -> Self {
+        Self { config, list: Vec::new() }
+    }
+
     /// What a part does.
     pub fn mode(&self, part: Part) -> Mode {
         self.config.part(part)

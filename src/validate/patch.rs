@@ -54,7 +54,7 @@ type Checked = Result<(), Box<Wrong>>;
 const OBJECT: &str = "Go value of type map[string]interface {}";
 
 /// Whether there is a patch to look at.
-pub(super) fn wants_body(found: &Findings, asked: &Asked, headers: &HeaderMap) -> bool {
+pub fn wants_body(found: &Findings, asked: &Asked, headers: &HeaderMap) -> bool {
     found.mode(Part::Patches) != Mode::Off
         && asked.info.is_resource()
         && asked.info.verb() == Verb::Patch
@@ -63,8 +63,11 @@ pub(super) fn wants_body(found: &Findings, asked: &Asked, headers: &HeaderMap) -
         && Type::of(headers).is_some()
 }
 
-/// Looks at a patch, if the request is one.
-pub(super) fn check(
+/// Looks at a patch, if the request is one. `document` is None where the body is empty.
+///
+/// # Errors
+/// It is wrong, and that is enforced.
+pub fn check(
     found: &mut Findings,
     asked: &Asked,
     headers: &HeaderMap,

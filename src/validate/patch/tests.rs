@@ -17,7 +17,7 @@ fn look(path: &str, kind: &str, validation: &str, route: &Lookup, body: &[u8]) -
     let request = http::Request::patch(target).header("content-type", kind).body(()).unwrap();
     let (parts, ()) = request.into_parts();
     let asked = Asked::parse(&parts).unwrap();
-    let mut found = Findings { config: Arc::new(Config::default()), list: Vec::new() };
+    let mut found = Findings::new(Arc::new(Config::default()));
     assert!(wants_body(&found, &asked, &parts.headers));
     let document = Document::new(&parts.headers, body);
     let document = Some(&document).filter(|_| !body.is_empty());
@@ -148,6 +148,32 @@ fn json_patches_have_so_many_operations() {
     let limit = "413 operations-limit: Request entity too large: The allowed maximum operations in a JSON patch is \
                  10000, got 10001";
     rows(JSON, &[(&list(10_001), limit, None)]);
+}
+
+#[test]
+fn what_is_no_json_is_told_with_the_patch_s_own_words() {
+    let end = "unexpected end of JSON input";
+    let decoding = format!("400 syntax: error decoding patch: {end}");
+    for body in ["", "{", "[{\"op\":"] {
+        rows(JSON, &[(body, &decoding, Some(&format!("400 syntax: {end}")))]);
+        rows(MERGE, &[(body, &decoding, Some("400 syntax: Invalid JSON Patch"))]);
+        rows(STRATEGIC, &[(body, &format!("400 syntax: {end}"), None)]);
+    }
+    for (body, text) in [
+        (r#"[{"op":"test"}] x"#, "invalid character 'x' after top-level value"),
+        ("[{'op':'test'}]", r"invalid character '\'' looking for beginning of object key string"),
+        ("[01]", "invalid character '1' after array element"),
+        ("[tru]", "invalid character ']' in literal true (expecting 'e')"),
+        ("\u{feff}[]", "invalid character 'ï' looking for beginning of value"),
+    ] {
+        let decoding = format!("400 syntax: error decoding patch: {text}");
+        rows(JSON, &[(body, &decoding, Some(&format!("400 syntax: {text}")))]);
+    }
+    let deep = |levels: usize| "{\"a\":".repeat(levels) + "1" + &"}".repeat(levels);
+    rows(MERGE, &[(&deep(10_000), "", None)]);
+    let text = "400 syntax: error decoding patch: invalid character '{' exceeded max depth";
+    rows(MERGE, &[(&deep(10_001), text, Some("400 syntax: Invalid JSON Patch"))]);
+    assert_eq!(look(OBJECT, MERGE, "", &Lookup::Unsure, b"{\"data\":{\"a\":\"\xff\"}}"), "");
 }
 
 const NOT_NAMED: &str = "400 name: the name of the object (d) does not match the name on the URL (c)";
