@@ -124,6 +124,13 @@ fn prefix(kind: Type, validation: FieldValidation) -> &'static str {
     }
 }
 
+/// A number that no double holds.
+fn is_beyond(raw: &str) -> bool {
+    // `Infinity` is nothing in JSON.
+    raw.starts_with(|c: char| c == '-' || c.is_ascii_digit())
+        && raw.parse::<f64>().is_ok_and(f64::is_infinite)
+}
+
 fn bad(rule: &'static str, text: impl Into<String>) -> Box<Wrong> {
     Box::new(Wrong(rule, Status::bad_request(text)))
 }
@@ -271,7 +278,7 @@ impl Patch<'_> {
                     inside.extend(self.tape.elements(at));
                     inside.get_mut(start..).unwrap_or_default().reverse();
                 }
-                Kind::Number if self.tape.raw(at).parse::<f64>().is_ok_and(f64::is_infinite) => {
+                Kind::Number if is_beyond(self.tape.raw(at)) => {
                     let (prefix, raw) = (prefix(kind, self.validation), self.tape.raw(at));
                     let text = format!("{prefix}json: cannot unmarshal number {raw} into {target}");
                     return Err(bad("number", text));

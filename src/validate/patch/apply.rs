@@ -1,7 +1,8 @@
 //! Apply patches: an object that says what it is.
 
-use super::{Checked, OBJECT, Patch, Type, Wrong, bad};
+use super::{Checked, OBJECT, Patch, Type, Wrong, bad, is_beyond};
 use crate::{codec::tape::Kind, validate::catalog::Lookup};
+use std::borrow::Cow;
 
 impl Patch<'_> {
     pub(super) fn apply(&self, route: &Lookup) -> Checked {
@@ -31,7 +32,12 @@ impl Patch<'_> {
     }
 
     fn kind(&self, route: &Lookup) -> Checked {
-        let text = |name| self.tape.get(0, name).last().map(|at| self.tape.string(at)).unwrap_or_default();
+        let text = |name| match self.tape.get(0, name).last() {
+            // To YAML, what no double holds is text.
+            Some(at) if is_beyond(self.tape.raw(at)) => self.tape.raw(at).into(),
+            Some(at) => self.tape.string(at),
+            None => Cow::Borrowed(""),
+        };
         let (api_version, kind) = (text("apiVersion"), text("kind"));
         let right = match (group_version(&api_version), route) {
             (None, _) => false,
