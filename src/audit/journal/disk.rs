@@ -5,6 +5,7 @@ use super::{
     line::Entry,
     open::Open,
     segment::{Segments, Sink},
+    shared::Due,
 };
 use crate::audit::ledger::{Position, Step};
 use std::{
@@ -33,6 +34,8 @@ pub(super) struct Disk {
     written: u64,
     /// Somebody syncs, without the lock.
     pub(super) syncing: bool,
+    /// Which sync was asked for since the last one ended.
+    pub(super) asked: Option<Due>,
     /// The last sync failed, and its lines are not written anew yet.
     failed: bool,
 }
@@ -81,6 +84,7 @@ impl Disk {
             steps: Vec::new(),
             written: 0,
             syncing: false,
+            asked: None,
             failed: false,
         }
     }
@@ -190,6 +194,7 @@ impl Disk {
         now: SystemTime,
     ) -> io::Result<Synced> {
         self.syncing = false;
+        self.asked = None;
         if let Err(e) = result {
             self.failed = true;
             tracing::error!(error = %e, "cannot sync the audit segment, writing its last lines to another");

@@ -20,6 +20,10 @@ use std::{
     sync::mpsc,
 };
 
+/// Of lines that are much alike: as small as with the usual 6, in two thirds of the time; 1 takes half the time and makes half as much
+/// again of it.
+const LEVEL: Compression = Compression::new(3);
+
 /// The end that tells what is finished. The thread ends with it.
 #[derive(Debug)]
 pub(super) struct Sealer(mpsc::Sender<u64>);
@@ -74,7 +78,7 @@ pub(super) fn seal(dir: &Path, segment: &Segment) -> io::Result<()> {
     };
     let written = (|| {
         let file = private().create(true).truncate(true).open(&new)?;
-        let mut gz = GzEncoder::new(file, Compression::default());
+        let mut gz = GzEncoder::new(file, LEVEL);
         io::copy(&mut plain, &mut gz)?;
         let file = gz.finish()?;
         // How old it is counts from its last line.

@@ -66,8 +66,8 @@ pub(super) struct State {
     pub(super) urgent: bool,
     /// Up to where somebody waits for the disk.
     pub(super) wanted: u64,
-    /// As soon as possible, whoever waits.
-    pub(super) sync_due: bool,
+    /// As soon as possible, though nobody waits.
+    pub(super) sync_due: Option<Due>,
     /// The syncer sleeps until told.
     pub(super) syncer_idle: bool,
     pub(super) closing: bool,
@@ -87,6 +87,15 @@ pub(super) struct State {
 pub(super) struct Reach {
     pub(super) mark: u64,
     pub(super) failing: bool,
+}
+
+/// Why a sync is due that nobody waits for.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
+pub(super) enum Due {
+    /// Many lines are not signed.
+    Many,
+    /// Much is in memory.
+    Much,
 }
 
 /// What can be busy.
@@ -229,16 +238,24 @@ impl Shared {
             self.written.send_if_modified(|reach| {
                 let changed = reach.mark != disk.written();
                 reach.mark = disk.written();
-                changed
+                // Who comes later sees it.
+                changed && self.written.receiver_count() > 0
             });
         }
         if let Err(e) = &result {
             self.fails(e);
         }
         let (bytes, lines) = disk.unsynced();
-        if bytes >= ENOUGH_UNSYNCED || lines >= EVENTS {
+        let due = match () {
+            () if bytes >= ENOUGH_UNSYNCED => Some(Due::Much),
+            () if lines >= EVENTS => Some(Due::Many),
+            () => None,
+        };
+        // Once: to wake a thread costs more than to write a line.
+        if due > disk.asked {
+            disk.asked = due;
             let mut state = self.lock();
-            state.sync_due = true;
+            state.sync_due = due;
             self.call_syncer(state);
         }
         (disk, result)

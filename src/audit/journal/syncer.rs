@@ -2,39 +2,48 @@
 
 use super::{
     EVERY, TICK,
-    shared::{Call, Shared},
+    shared::{Call, Due, Shared},
 };
 use std::{
     sync::{Arc, PoisonError},
-    time::{Instant, SystemTime},
+    time::{Duration, Instant, SystemTime},
 };
 
-/// After a sync that nobody waited for the disk has so many times its duration for others.
-const REST: u32 = 10;
+/// After a sync the disk has so many times its duration for others, before one that nobody waits for: where there is much in
+/// memory, and where there are many lines.
+const REST: [u32; 2] = [10, 100];
+/// For many lines it is no more than this, so that the head of the tree stays close behind, or what it is for much.
+const LONGEST: Duration = Duration::from_millis(250);
 
 pub(super) struct Syncer(pub(super) Arc<Shared>);
 
 impl Syncer {
     pub(super) fn run(self) {
-        let mut rested = Instant::now();
+        let mut rested = [Instant::now(); 2];
         while self.gather(rested) {
             let began = Instant::now();
             self.sync();
             let took = began.elapsed();
-            rested = Instant::now() + (took * REST).min(EVERY);
+            let much = (took * REST[0]).min(EVERY);
+            let many = (took * REST[1]).min(LONGEST).max(much);
+            rested = [much, many].map(|rest| Instant::now() + rest);
         }
         // What the writer wrote last.
         self.sync();
     }
 
-    /// Waits until a sync is due: when somebody waits for it, or when there is much, but not before `rested`. Says whether there
-    /// may be another one after it.
-    fn gather(&self, rested: Instant) -> bool {
+    /// Waits until a sync is due: when somebody waits for it, or when there is much, but not before `rested`: a time
+    /// for much, and one for many lines. Says whether there may be another one after it.
+    fn gather(&self, [much, many]: [Instant; 2]) -> bool {
         let shared = &*self.0;
         let until = Instant::now() + EVERY;
         let mut state = shared.lock();
         loop {
-            let time = if state.sync_due { rested.min(until) } else { until };
+            let time = match state.sync_due {
+                Some(Due::Much) => much.min(until),
+                Some(Due::Many) => many.min(until),
+                None => until,
+            };
             let left = time.saturating_duration_since(Instant::now());
             let due = left.is_zero() || state.wanted > shared.synced.borrow().mark;
             if state.drained || due && state.failing.is_none() {
@@ -45,7 +54,7 @@ impl Syncer {
             state = shared.wake_syncer.wait_timeout(state, time).unwrap_or_else(PoisonError::into_inner).0;
             state.syncer_idle = false;
         }
-        state.sync_due = false;
+        state.sync_due = None;
         !state.drained
     }
 

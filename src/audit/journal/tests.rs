@@ -2,6 +2,7 @@ use super::*;
 use crate::audit::{
     event::{MicroTime, Stage},
     folder,
+    ledger::feed::EVENTS,
     tests::Folder,
     tree::leaf::AuditId,
 };
@@ -172,6 +173,57 @@ async fn those_who_wait_for_the_disk_share_a_sync() {
     assert!((1..CHANGES / 4).contains(&syncs), "{syncs} syncs for {CHANGES} changes");
     assert_eq!(journal.shared.metrics.sync_lines.get_sample_count(), syncs as u64);
     assert_eq!(journal.close(), 0);
+}
+
+#[tokio::test]
+async fn those_who_are_ready_share_a_write() {
+    let (folder, faulty) = (Folder::new(), Faulty::default());
+    let journal = Arc::new(on_disk(&folder, &faulty, |setup| setup));
+    // A segment begins with it.
+    let first = journal.reserve(Some(&line(b"first\n")), 0).unwrap();
+    journal.written(first).await.unwrap();
+    let before = faulty.calls();
+    let reads: Vec<_> = (0..100)
+        .map(|i| {
+            let (journal, dir) = (journal.clone(), folder.0.clone());
+            tokio::spawn(async move {
+                let text = format!("read {i}\n");
+                let mark = journal.reserve(Some(&line(text.as_bytes())), 0).unwrap();
+                journal.written(mark).await.unwrap();
+                // Whoever wrote it.
+                let text = format!("\n{text}");
+                assert!(
+                    folder::segments(&dir)
+                        .unwrap()
+                        .iter()
+                        .any(|segment| { std::fs::read_to_string(&segment.path).unwrap().contains(&text) })
+                );
+            })
+        })
+        .collect();
+    for read in reads {
+        read.await.unwrap();
+    }
+    let calls = faulty.calls() - before;
+    assert!((1..20).contains(&calls), "{calls} calls for 100 lines");
+}
+
+#[tokio::test]
+async fn a_sync_is_asked_for_once() {
+    let folder = Folder::new();
+    let journal = journal(&folder, 1 << 20);
+    let mut position = journal.position();
+    for round in 1..=3 {
+        let mut mark = Mark::default();
+        for _ in 0..EVENTS {
+            mark = journal.reserve(Some(&line(b"read\n")), 0).unwrap();
+        }
+        journal.written(mark).await.unwrap();
+        let all = (round * EVENTS * 5) as u64;
+        let synced = tokio::time::timeout(Duration::from_secs(10), position.wait_for(|at| at.offset == all));
+        synced.await.unwrap().unwrap();
+        assert_eq!(journal.shared.disk().asked, None);
+    }
 }
 
 #[tokio::test]

@@ -78,6 +78,10 @@ impl Faulty {
         self.0.lock().unwrap().syncs
     }
 
+    pub(in crate::audit::journal) fn calls(&self) -> usize {
+        self.0.lock().unwrap().calls
+    }
+
     pub(in crate::audit::journal) fn take(&self, time: Duration) {
         self.0.lock().unwrap().slow = time;
     }
