@@ -23,7 +23,7 @@ pub use metrics::Metrics;
 
 use crate::{authz::Permit, codec::document::Document, status::Status};
 use catalog::{Catalog, Lookup};
-use http::HeaderMap;
+use http::{HeaderMap, header::CONTENT_TYPE};
 use std::sync::Arc;
 
 /// What is done about what is found. Ordered: the stricter, the greater.
@@ -227,6 +227,11 @@ impl Validate {
             let certain = plan.findings.mode(Part::Routes) != Mode::Off;
             plan.route = self.catalog.find_again(asked, certain).await;
         }
+        if let Lookup::Known(route) = &mut plan.route
+            && depends_on_origin(headers)
+        {
+            route.origin = self.catalog.origin_of(route).await;
+        }
         let checked = plan.check_head(permit, headers);
         self.counted(checked)?;
         Ok(plan)
@@ -256,6 +261,14 @@ impl Validate {
     fn counted(&self, checked: Result<(), Box<Invalid>>) -> Result<(), Box<Invalid>> {
         checked.inspect_err(|invalid| self.metrics.refused(invalid))
     }
+}
+
+/// Whether a body is in a form that not everybody takes: then it is worth finding out who serves the kind.
+fn depends_on_origin(headers: &HeaderMap) -> bool {
+    let media = headers.get(CONTENT_TYPE).map_or(&b""[..], |value| value.as_bytes());
+    [&b"application/vnd.kubernetes.protobuf"[..], b"application/strategic-merge-patch"]
+        .iter()
+        .any(|form| media.get(..form.len()).is_some_and(|begin| begin.eq_ignore_ascii_case(form)))
 }
 
 // === impl Plan ===

@@ -108,6 +108,7 @@ const LISTING: HeaderValue = HeaderValue::from_static(concat!(
     "application/json;g=apidiscovery.k8s.io;v=v2beta1;as=APIGroupDiscoveryList,",
     "application/json"
 ));
+const AGGREGATED: &str = "APIGroupDiscoveryList";
 const JSON: HeaderValue = HeaderValue::from_static("application/json");
 
 /// A thousand CRDs take half a megabyte.
@@ -135,7 +136,7 @@ impl Cluster {
         }
         let tag = answer.headers.get(ETAG).cloned();
         let listed: Listed = self.read(path, &answer)?;
-        if listed.kind == "APIGroupDiscoveryList" {
+        if listed.kind == AGGREGATED {
             let groups = listed.items.into_iter().map(Group::from).collect();
             return Ok(Told::New(Listing { groups, legacy: false }, tag));
         }
@@ -291,6 +292,18 @@ impl Root {
             Self::Named => "/apis",
         }
     }
+}
+
+/// The groups of an APIGroupDiscoveryList.
+///
+/// # Errors
+/// It is none.
+pub fn aggregated(text: &[u8]) -> Result<Vec<Group>, String> {
+    let listed: Listed = serde_json::from_slice(text).map_err(|error| error.to_string())?;
+    if listed.kind != AGGREGATED {
+        return Err(format!("expected the kind {AGGREGATED}"));
+    }
+    Ok(listed.items.into_iter().map(Group::from).collect())
 }
 
 // === the forms on the wire ===

@@ -26,7 +26,7 @@ use desk::{Desk, Reply};
 use documents::Documents;
 use metrics::Unsure;
 use served::GroupVersion;
-use source::Source;
+use source::{Nobody, Source};
 use std::{sync::Arc, time::Duration};
 use tokio::{
     sync::{Notify, Semaphore},
@@ -215,6 +215,16 @@ impl Route {
     }
 }
 
+// === impl Known ===
+
+impl Known {
+    /// Nothing, of an upstream that can be asked.
+    fn new(source: Arc<dyn Source>) -> Self {
+        let served = ArcSwap::from_pointee(None);
+        Self { source, served, desk: Desk::default(), documents: Documents::default() }
+    }
+}
+
 // === impl Catalog ===
 
 impl Catalog {
@@ -226,6 +236,15 @@ impl Catalog {
             again: Notify::new(),
             metrics,
         })
+    }
+
+    /// A catalogue that holds this, and asks nobody.
+    pub fn of(served: Served, metrics: Metrics) -> Arc<Self> {
+        let catalog = Self::new(metrics);
+        let known = Known::new(Arc::new(Nobody));
+        known.served.store(Arc::new(Some(served)));
+        catalog.known.store(Some(Arc::new(known)));
+        catalog
     }
 
     /// Where a request leads, as far as is known. No lock, no allocation. Something `Missing` may have been created since: see

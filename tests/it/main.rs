@@ -13,6 +13,8 @@ mod audit_verify;
 mod can_i;
 #[cfg(feature = "demo")]
 mod canary;
+#[cfg(feature = "demo")]
+mod catalog;
 mod cli;
 #[cfg(feature = "demo")]
 mod cluster_rules;

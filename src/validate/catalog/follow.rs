@@ -1,6 +1,6 @@
 //! Keeps the list as the upstream of now serves it.
 
-use super::{Catalog, Desk, Documents, Known, Served, Standing, source::Source};
+use super::{Catalog, Known, Served, Standing, source::Source};
 use crate::{
     cluster::{
         Cluster, chance,
@@ -8,7 +8,6 @@ use crate::{
     },
     endpoint::Endpoint,
 };
-use arc_swap::ArcSwap;
 use http::HeaderValue;
 use std::{sync::Arc, time::Duration};
 use tokio::time::{Instant, sleep_until};
@@ -72,12 +71,7 @@ struct Half {
 impl<'c> Follower<'c> {
     /// Forgets all that was known.
     pub(super) fn new(catalog: &'c Catalog, source: Arc<dyn Source>) -> Self {
-        let known = Arc::new(Known {
-            source,
-            served: ArcSwap::from_pointee(None),
-            desk: Desk::default(),
-            documents: Documents::default(),
-        });
+        let known = Arc::new(Known::new(source));
         catalog.known.store(Some(known.clone()));
         catalog.metrics.listed(None);
         catalog.metrics.documents(0, 0);

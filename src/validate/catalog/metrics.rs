@@ -105,6 +105,11 @@ impl Metrics {
         self.unsure.with_label_values(&[why.as_str()]).inc();
     }
 
+    #[cfg(test)]
+    pub(super) fn count(&self, why: Unsure) -> u64 {
+        self.unsure.with_label_values(&[why.as_str()]).get()
+    }
+
     pub(super) fn failed(&self, what: &str) {
         self.failures.with_label_values(&[what]).inc();
     }

@@ -7,7 +7,7 @@ use crate::cluster::{
 use bytes::Bytes;
 use futures_util::future::BoxFuture;
 use http::HeaderValue;
-use std::{collections::HashMap, fmt::Debug};
+use std::{collections::HashMap, fmt::Debug, future::ready};
 
 /// See the methods of the same names of [`Cluster`].
 pub(super) trait Source: Debug + Send + Sync {
@@ -61,5 +61,38 @@ impl Source for Cluster {
         known: Option<&'a HeaderValue>,
     ) -> BoxFuture<'a, Result<Told<Bytes>, String>> {
         Box::pin(self.openapi(group, version, known))
+    }
+}
+
+/// A cluster that never answers.
+#[derive(Debug)]
+pub(super) struct Nobody;
+
+const NOBODY: &str = "there is no cluster";
+
+impl Source for Nobody {
+    fn discovery<'a>(
+        &'a self,
+        _: Root,
+        _: Option<&'a HeaderValue>,
+    ) -> BoxFuture<'a, Result<Told<Listing>, String>> {
+        Box::pin(ready(Err(NOBODY.to_owned())))
+    }
+
+    fn group_version<'a>(&'a self, _: &'a str, _: &'a str) -> BoxFuture<'a, Result<Option<Version>, String>> {
+        Box::pin(ready(Err(NOBODY.to_owned())))
+    }
+
+    fn openapi_hashes(&self) -> BoxFuture<'_, Result<HashMap<String, String>, String>> {
+        Box::pin(ready(Err(NOBODY.to_owned())))
+    }
+
+    fn openapi<'a>(
+        &'a self,
+        _: &'a str,
+        _: &'a str,
+        _: Option<&'a HeaderValue>,
+    ) -> BoxFuture<'a, Result<Told<Bytes>, String>> {
+        Box::pin(ready(Err(NOBODY.to_owned())))
     }
 }
