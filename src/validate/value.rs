@@ -146,7 +146,11 @@ impl Object<'_> {
                 let has_status = subresources.iter().any(|below| &*below.name == "status");
                 custom_faults(schemas, id, tape, Scope { whole, is_status, has_status }, &mut out);
             }
-            Some((schemas, id)) if !builtin::is_secret(kind) => builtin::check(schemas, id, tape, &mut out),
+            Some((schemas, id))
+                if info.verb() == Verb::Create && builtin::has_metadata(info.group(), info.resource()) =>
+            {
+                builtin::check(schemas, id, tape, &mut out);
+            }
             _ => {}
         }
         out

@@ -83,3 +83,5 @@ mod transparency;
 mod upstream;
 #[cfg(feature = "demo")]
 mod upstreams;
+#[cfg(feature = "demo")]
+mod values;
