@@ -201,6 +201,9 @@ struct Walk<'a> {
 
 impl Walk<'_> {
     fn value(&mut self, id: Id, at: usize, path: &Path<'_>) {
+        if path.is_too_deep() {
+            return;
+        }
         let (schemas, tape) = (self.schemas, self.tape);
         let schema = schemas.get(id);
         match tape.kind(at) {

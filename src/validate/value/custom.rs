@@ -64,7 +64,7 @@ impl<'a> Check<'a> {
         let mut out = Outcome::default();
         let left = self.left.get().saturating_sub(1);
         self.left.set(left);
-        if left == 0 {
+        if left == 0 || path.is_too_deep() {
             return out;
         }
         let schema = self.schemas.get(id);

@@ -3,11 +3,15 @@
 use super::cause::quoted;
 use std::fmt::{self, Write as _};
 
+/// Levels of nesting that are looked at.
+const DEEPEST: u32 = 200;
+
 /// A place in an object.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Path<'p> {
     parent: Option<&'p Self>,
     step: Step<'p>,
+    depth: u32,
 }
 
 #[derive(Debug, Clone, Copy)]
@@ -22,7 +26,7 @@ enum Step<'p> {
 impl<'p> Path<'p> {
     /// The whole object; or, with a name, what is looked at as if it were.
     pub(super) fn root(name: &'p str) -> Self {
-        Self { parent: None, step: Step::Root(name) }
+        Self { parent: None, step: Step::Root(name), depth: 0 }
     }
 
     /// Whether it is the whole object.
@@ -46,17 +50,26 @@ impl<'p> Path<'p> {
 
     /// A member.
     pub(super) fn name<'q>(&'q self, name: &'q str) -> Path<'q> {
-        Path { parent: Some(self), step: Step::Name(name) }
+        self.below(Step::Name(name))
     }
 
     /// A member of a map.
     pub(super) fn key<'q>(&'q self, key: &'q str) -> Path<'q> {
-        Path { parent: Some(self), step: Step::Key(key) }
+        self.below(Step::Key(key))
     }
 
     /// An element.
     pub(super) fn index(&self, index: usize) -> Path<'_> {
-        Path { parent: Some(self), step: Step::Index(index) }
+        self.below(Step::Index(index))
+    }
+
+    fn below<'q>(&'q self, step: Step<'q>) -> Path<'q> {
+        Path { parent: Some(self), step, depth: self.depth + 1 }
+    }
+
+    /// Whether it is deeper than anybody's object: nothing is looked at there, so that no stack is used up.
+    pub(super) fn is_too_deep(&self) -> bool {
+        self.depth > DEEPEST
     }
 
     /// As the cause of a schema's fault names it.

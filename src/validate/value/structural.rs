@@ -27,6 +27,9 @@ pub(super) struct Structural<'a> {
 impl Structural<'_> {
     /// Looks at the value at a node and at all below.
     pub(super) fn value(&mut self, id: Id, at: usize, path: &Path<'_>) {
+        if path.is_too_deep() {
+            return;
+        }
         let (schemas, tape) = (self.schemas, self.tape);
         let schema = schemas.get(id);
         match tape.kind(at) {

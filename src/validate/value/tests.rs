@@ -364,6 +364,28 @@ fn hostile_objects_cost_little() {
     }
 }
 
+#[test]
+fn circles_in_schemas_do_not_use_up_the_stack() {
+    let definition = json!({"type": "object", "properties": {"not": {"$ref": "#/components/schemas/io.k8s.api.core.v1.Service"}}});
+    let body = json!({"requestBody": {"content": {"*/*": {"schema": {"$ref": "#/components/schemas/io.k8s.api.core.v1.Service"}}}}});
+    let document = json!({
+        "openapi": "3.0.0",
+        "paths": {"/api/v1/namespaces/{namespace}/services": {"post": body}},
+        "components": {"schemas": {"io.k8s.api.core.v1.Service": definition}},
+    });
+    let schemas = Schemas::compile(document.to_string().as_bytes()).unwrap();
+    let info = asked(Method::POST, "/api/v1/namespaces/default/services");
+    let deep = format!(
+        "{{\"metadata\": {{\"name\": \"x\"}}, \"not\": {}1{}}}",
+        "{\"not\": ".repeat(9000),
+        "}".repeat(9000)
+    );
+    let work = move || refusal(&info, &route("", "services", "Service", &[]), Some(&schemas), &deep);
+    // As much as a worker thread has.
+    let thread = std::thread::Builder::new().stack_size(2 << 20).spawn(work).unwrap();
+    assert_eq!(thread.join().unwrap(), None);
+}
+
 fn any_json() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         Just(Value::Null),
