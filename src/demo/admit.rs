@@ -247,7 +247,8 @@ pub(super) fn bad_name(kind: &Kind, name: &str) -> Option<&'static str> {
              end with an alphanumeric character (e.g. 'my-name',  or '123-abc', regex used for validation is \
              '[a-z0-9]([-a-z0-9]*[a-z0-9])?')",
         ),
-        _ => (name.len() > 253 || !name.split('.').all(label)).then_some(
+        _ if name.len() > 253 => Some("must be no more than 253 characters"),
+        _ => (!name.split('.').all(label)).then_some(
             "a lowercase RFC 1123 subdomain must consist of lower case alphanumeric characters, '-' or '.', and must \
              start and end with an alphanumeric character (e.g. 'example.com', regex used for validation is \
              '[a-z0-9]([-a-z0-9]*[a-z0-9])?(\\.[a-z0-9]([-a-z0-9]*[a-z0-9])?)*')",
@@ -263,6 +264,11 @@ pub(super) fn validate(kind: &Kind, object: &Value) -> Vec<Cause> {
         causes.push(Cause::required("metadata.name", "name or generateName is required"));
     } else if let Some(why) = bad_name(kind, name) {
         causes.push(Cause::invalid("metadata.name", &format!("{name:?}"), why));
+    }
+    for value in map(object, "/metadata/labels").into_iter().flatten().filter_map(|(_, v)| v.as_str()) {
+        if let Some(why) = selector::bad_label_value(value) {
+            causes.push(Cause::invalid("metadata.labels", &format!("{value:?}"), why));
+        }
     }
     if let Some(version) = kind.custom {
         causes.extend(version.validate(object));

@@ -63,7 +63,9 @@ impl GroupResource<'_> {
         if !self.group.is_empty() {
             details.insert("group".into(), self.group.into());
         }
-        details.insert("kind".into(), self.resource.into());
+        if !self.resource.is_empty() {
+            details.insert("kind".into(), self.resource.into());
+        }
         details
     }
 }
@@ -177,17 +179,6 @@ impl Failure {
         Self::new(405, "MethodNotAllowed", text).with_details(what.details("").into())
     }
 
-    /// 406
-    pub fn not_acceptable() -> Self {
-        Self::new(
-            406,
-            "NotAcceptable",
-            "406: Not Acceptable\n\nAvailable representations: application/json, application/yaml, \
-             application/vnd.kubernetes.protobuf",
-        )
-        .with_details(json!({}))
-    }
-
     /// 409 of a create.
     pub fn already_exists(what: GroupResource<'_>, name: &str) -> Self {
         Self::new(409, "AlreadyExists", format!("{what} {name:?} already exists"))
@@ -224,8 +215,13 @@ impl Failure {
         )
     }
 
-    /// 415 of a patch.
-    pub fn unknown_patch() -> Self {
+    /// 415 of a patch; custom resources say which they take.
+    pub fn unknown_patch(custom: bool) -> Self {
+        if custom {
+            let text = "the body of the request was in an unknown format - accepted media types include: \
+                        application/json-patch+json, application/merge-patch+json, application/apply-patch+yaml";
+            return Self::new(415, "UnsupportedMediaType", text);
+        }
         Self::new(415, "UnsupportedMediaType", "415: Unsupported Media Type").with_details(json!({}))
     }
 

@@ -5,13 +5,14 @@
 
 use super::{
     accounts::Accounts,
-    answer::{Answer, Failure, full, json_answer, text},
+    answer::{Answer, Failure, full, text},
     caller::{self, RuleCache},
     discovery,
     fault::{self, Fault, Faults},
     kinds,
     kubelet::Kubelet,
-    openapi,
+    media::Encoding,
+    openapi, options,
     pki::{Ca, Pair},
     route::Asked,
     store::{Op, Store},
@@ -359,9 +360,10 @@ impl Conn {
             }
         }
         let body = verbs::body::read(body).await;
-        let mut answer = match self.answer(&parts, body, upgrade) {
+        let asked = Asked::parse(&parts.method, &parts.uri);
+        let mut answer = match self.answer(&asked, &parts, body, upgrade) {
             Ok(answer) => answer,
-            Err(failure) => failure.answer(),
+            Err(failure) => Encoding::plain(&parts.headers, &asked.query).failure(&failure),
         };
         let headers = answer.headers_mut();
         let audit = parts.headers.get("audit-id").cloned();
@@ -374,12 +376,15 @@ impl Conn {
 
     fn answer(
         &self,
+        asked: &Asked,
         parts: &http::request::Parts,
         body: verbs::body::Body,
         upgrade: Option<hyper::upgrade::OnUpgrade>,
     ) -> Result<Answer, Failure> {
         let server = &*self.server;
-        let asked = Asked::parse(&parts.method, &parts.uri);
+        if !asked.is_long() {
+            options::timeout(&asked.query)?;
+        }
         let caller = caller::authenticate(self.certificate.as_ref(), server, &parts.headers)?;
         let rules = server.rules.get(&server.store);
         let nosniff = |mut f: Failure| {
@@ -388,12 +393,11 @@ impl Conn {
         };
         let caller = caller::impersonate(caller, &parts.headers, &rules).map_err(nosniff)?;
         let name = asked.name();
-        caller::allow(&caller, &rules, caller::attributes(&asked, &name)).map_err(nosniff)?;
+        caller::allow(&caller, &rules, caller::attributes(asked, &name)).map_err(nosniff)?;
         match &asked.resource {
-            None => page(server, &asked, parts),
+            None => page(server, asked, parts),
             Some(resource) => {
-                let call =
-                    verbs::Call { server, caller: &caller, rules: &rules, asked: &asked, resource, parts };
+                let call = verbs::Call { server, caller: &caller, rules: &rules, asked, resource, parts };
                 call.answer(body, upgrade)
             }
         }
@@ -407,6 +411,8 @@ fn page(server: &Server, asked: &Asked, parts: &http::request::Parts) -> Result<
     let segments: Vec<&str> = trimmed.split('/').skip(1).collect();
     let headers = &parts.headers;
     let served = server.store.served();
+    let json_answer =
+        |code, value: &serde_json::Value| Encoding::plain(headers, &asked.query).answer(code, value);
     let found = match segments.as_slice() {
         [""] => json_answer(200, &discovery::paths(&served)),
         ["api"] | ["apis"] => discovery::roots(&served, trimmed, headers),
@@ -415,9 +421,11 @@ fn page(server: &Server, asked: &Asked, parts: &http::request::Parts) -> Result<
         ["version"] => json_answer(200, &discovery::version()),
         ["healthz" | "livez" | "readyz"] if trimmed == path => health(segments.first(), asked),
         ["healthz" | "livez" | "readyz", "ping"] => text(200, "ok"),
-        ["openapi", "v2"] => openapi::v2(&served, headers)?,
-        ["openapi", "v3"] => discovery::tagged("application/json", &openapi::index(&served), headers),
-        ["openapi", "v3", rest @ ..] => {
+        ["openapi", "v2"] if trimmed == path => openapi::v2(&served, headers)?,
+        ["openapi", "v3"] if trimmed == path => {
+            discovery::tagged("application/json", &openapi::index(&served), headers)
+        }
+        ["openapi", "v3", rest @ ..] if !rest.is_empty() => {
             openapi::one(&served, &rest.join("/"), asked.query.get("hash"), headers)?
         }
         ["api", version] => {

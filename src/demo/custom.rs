@@ -86,6 +86,13 @@ impl Version {
         structural::prune(&self.schema, object)
     }
 
+    /// The `metadata` of the object and of the objects in it, with their paths.
+    pub(super) fn embedded<'a>(&self, object: &'a Value) -> Vec<(String, &'a Value)> {
+        let mut found = Vec::new();
+        structural::embedded(&self.schema, object, &mut found);
+        found
+    }
+
     /// Drops what the schema does not know and nulls that it does not allow, and fills in its defaults.
     pub(super) fn normalize(&self, object: &mut Value) {
         self.prune(object);

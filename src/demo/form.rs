@@ -4,10 +4,12 @@ use super::{
     answer::Failure,
     custom,
     kinds::Kind,
+    media::{self, Clause, Encoding},
+    route::Query,
     table::{self, Include},
     value::text,
 };
-use http::{HeaderMap, header};
+use http::HeaderMap;
 use serde_json::{Value, json};
 
 /// The form of an answer.
@@ -17,51 +19,69 @@ pub(super) enum Form {
     Json,
     /// `meta.k8s.io` Table of this version.
     Table(&'static str),
-    /// PartialObjectMetadata or its list.
-    Partial,
+    /// PartialObjectMetadata, or its list.
+    Partial {
+        /// What was asked for.
+        list: bool,
+    },
 }
 
 impl Form {
     /// The first clause of `Accept` that can be served. Protobuf cannot: clients that prefer it accept JSON, too.
-    pub(super) fn negotiate(headers: &HeaderMap) -> Result<Self, Failure> {
-        let Some(accept) = headers.get(header::ACCEPT) else { return Ok(Self::Json) };
-        let accept = accept.to_str().map_err(|_| Failure::not_acceptable())?;
-        if accept.trim().is_empty() {
-            return Ok(Self::Json);
-        }
-        accept.split(',').find_map(Self::of_clause).ok_or_else(Failure::not_acceptable)
+    pub(super) fn negotiate(
+        headers: &HeaderMap,
+        query: &Query,
+        stream: bool,
+    ) -> Result<(Self, Encoding), Failure> {
+        let served = |clause: &Clause<'_>| {
+            let encoding = clause.encoding(headers, query).filter(|e| !stream || *e != Encoding::Yaml)?;
+            Some((Self::of(clause)?, encoding))
+        };
+        media::clauses(headers).iter().find_map(served).ok_or_else(|| media::unacceptable(stream))
     }
 
-    fn of_clause(clause: &str) -> Option<Self> {
-        let mut parts = clause.split(';').map(str::trim);
-        if !matches!(parts.next(), Some("application/json" | "application/*" | "*/*")) {
-            return None;
-        }
-        let (mut to, mut group, mut version) = ("", "", "");
-        for parameter in parts {
-            match parameter.split_once('=') {
-                Some(("as", v)) => to = v,
-                Some(("g", v)) => group = v,
-                Some(("v", v)) => version = v,
-                _ => {}
-            }
-        }
-        match (to, group, version) {
+    fn of(clause: &Clause<'_>) -> Option<Self> {
+        match clause.to {
             ("", _, _) => Some(Self::Json),
             ("Table", "meta.k8s.io", "v1") => Some(Self::Table("meta.k8s.io/v1")),
             ("Table", "meta.k8s.io", "v1beta1") => Some(Self::Table("meta.k8s.io/v1beta1")),
-            ("PartialObjectMetadata" | "PartialObjectMetadataList", "meta.k8s.io", "v1") => {
-                Some(Self::Partial)
-            }
+            ("PartialObjectMetadata", "meta.k8s.io", "v1") => Some(Self::Partial { list: false }),
+            ("PartialObjectMetadataList", "meta.k8s.io", "v1") => Some(Self::Partial { list: true }),
             _ => None,
         }
+    }
+
+    /// Whether a list, or a single object, can be had in this form.
+    pub(super) fn fits(self, kind: &Kind, list: bool) -> Result<(), Failure> {
+        let package = if kind.group.is_empty() { "core" } else { kind.group };
+        let package = package.split('.').next().unwrap_or_default();
+        let of = |list: bool| match (kind.custom, list) {
+            (Some(_), true) => "*unstructured.UnstructuredList".to_owned(),
+            (Some(_), false) => "*unstructured.Unstructured".to_owned(),
+            (None, true) => format!("*{package}.{}", kind.list_kind()),
+            (None, false) => format!("*{package}.{}", kind.kind),
+        };
+        let why = match (self, list) {
+            (Self::Partial { list: false }, true) => {
+                format!(
+                    "you requested PartialObjectMetadata, but the requested object is a list ({})",
+                    of(true)
+                )
+            }
+            (Self::Partial { list: true }, false) => format!(
+                "you requested PartialObjectMetadataList, but the requested object is not a list ({})",
+                of(false)
+            ),
+            _ => return Ok(()),
+        };
+        Err(Failure::new(406, "NotAcceptable", why))
     }
 
     /// One object.
     pub(super) fn one(self, kind: &Kind, object: &Value, include: Include) -> Value {
         match self {
             Self::Json => custom::shown(kind, object).into_owned(),
-            Self::Partial => table::partial(object),
+            Self::Partial { .. } => table::partial(object),
             Self::Table(version) => {
                 let metadata = json!({"resourceVersion": text(object, "/metadata/resourceVersion")});
                 table_of(version, kind, &metadata, &[object], include, true)
@@ -85,7 +105,7 @@ impl Form {
                 json!({"kind": kind.list_kind(), "apiVersion": kind.api_version(), "metadata": metadata,
                     "items": objects.iter().map(bare).collect::<Vec<_>>()})
             }
-            Self::Partial => {
+            Self::Partial { .. } => {
                 let items: Vec<Value> = objects.iter().map(|o| table::partial(o)).collect();
                 json!({"kind": "PartialObjectMetadataList", "apiVersion": "meta.k8s.io/v1", "metadata": metadata,
                     "items": items})
@@ -113,7 +133,7 @@ impl Form {
         }
         match self {
             Self::Json => json!({"kind": kind.kind, "apiVersion": kind.api_version(), "metadata": metadata}),
-            Self::Partial => {
+            Self::Partial { .. } => {
                 json!({"kind": "PartialObjectMetadata", "apiVersion": "meta.k8s.io/v1", "metadata": metadata})
             }
             Self::Table(api_version) => {
@@ -142,7 +162,7 @@ fn table_of(
 #[cfg(test)]
 mod tests {
     use super::*;
-    use http::HeaderValue;
+    use http::{HeaderValue, header};
 
     #[test]
     fn accept_headers() {
@@ -155,14 +175,18 @@ mod tests {
                 Some(Form::Table("meta.k8s.io/v1")),
             ),
             ("application/json;as=Foo;g=x;v=v1, application/json", Some(Form::Json)),
-            ("application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1", Some(Form::Partial)),
+            (
+                "application/json;as=PartialObjectMetadataList;g=meta.k8s.io;v=v1",
+                Some(Form::Partial { list: true }),
+            ),
             ("text/html", None),
             ("application/vnd.kubernetes.protobuf", None),
         ];
         for (accept, expected) in rows {
             let mut headers = HeaderMap::new();
             headers.insert(header::ACCEPT, HeaderValue::from_static(accept));
-            assert_eq!(Form::negotiate(&headers).ok(), expected, "{accept}");
+            let found = Form::negotiate(&headers, &Query::default(), false);
+            assert_eq!(found.ok().map(|(form, _)| form), expected, "{accept}");
         }
     }
 }

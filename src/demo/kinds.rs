@@ -123,6 +123,23 @@ pub(super) fn is_built_in(group: &str) -> bool {
     KINDS.iter().any(|k| k.group == group)
 }
 
+/// Whether kube-apiserver knows an older version of this group, which it converts, but which this server does not serve.
+pub(super) fn was_registered(group: &str, version: &str) -> bool {
+    let older: &[&str] = match group {
+        "apps" => &["v1beta1", "v1beta2"],
+        "extensions"
+        | "batch"
+        | "policy"
+        | "discovery.k8s.io"
+        | "networking.k8s.io"
+        | "coordination.k8s.io" => &["v1beta1"],
+        "autoscaling" => &["v1"],
+        "rbac.authorization.k8s.io" | "scheduling.k8s.io" | "storage.k8s.io" => &["v1alpha1", "v1beta1"],
+        _ => &[],
+    };
+    older.contains(&version)
+}
+
 /// All that is served now. The tables of custom resources follow those of [`KINDS`]; a table is never used again.
 #[derive(Debug, Clone, Default)]
 pub(super) struct Served {

@@ -20,6 +20,16 @@ pub(super) enum Error {
     Directive(String),
 }
 
+/// Whether this is a type of patch, in the only spelling there is; custom resources do not merge kind by kind.
+pub(super) fn is_known(media: &str, custom: bool) -> bool {
+    match media {
+        "application/json-patch+json" | "application/merge-patch+json" | "application/apply-patch+yaml" => {
+            true
+        }
+        media => media == "application/strategic-merge-patch+json" && !custom,
+    }
+}
+
 /// Applies a merge patch: null removes, objects merge, the rest replaces.
 pub(super) fn merge(target: &mut Value, patch: &Value) {
     let Value::Object(patch) = patch else {
@@ -38,6 +48,9 @@ pub(super) fn merge(target: &mut Value, patch: &Value) {
 
 /// Applies a JSON patch; all of it or nothing counts.
 pub(super) fn json(target: &mut Value, patch: &Value) -> Result<(), Error> {
+    if patch.is_null() {
+        return Ok(());
+    }
     let Value::Array(operations) = patch else {
         return Err(Error::Malformed(
             "error decoding patch: json: cannot unmarshal object into Go value of type jsonpatch.Patch"
@@ -52,7 +65,17 @@ pub(super) fn json(target: &mut Value, patch: &Value) -> Result<(), Error> {
         match text("op").unwrap_or_default() {
             "add" => add(target, path, value()?)?,
             "remove" => drop(take(target, path)?),
-            "replace" => *target.pointer_mut(path).ok_or(Error::NotApplicable)? = value()?,
+            "replace" => match target.pointer_mut(path) {
+                Some(found) => *found = value()?,
+                // What is not there is added to an object, not to a list.
+                None => match path
+                    .rsplit_once('/')
+                    .and_then(|(above, last)| Some((target.pointer_mut(above)?, last)))
+                {
+                    Some((Value::Object(map), last)) => drop(map.insert(unescape(last), value()?)),
+                    _ => return Err(Error::NotApplicable),
+                },
+            },
             "move" => {
                 let moved = take(target, from()?)?;
                 add(target, path, moved)?;
@@ -118,6 +141,21 @@ fn take(target: &mut Value, path: &str) -> Result<Value, Error> {
     }
 }
 
+/// A value as Go prints it.
+pub(super) fn go(value: &Value) -> String {
+    match value {
+        Value::Object(map) => {
+            let mut members: Vec<String> = map.iter().map(|(k, v)| format!("{k}:{}", go(v))).collect();
+            members.sort();
+            format!("map[{}]", members.join(" "))
+        }
+        Value::Array(list) => format!("[{}]", list.iter().map(go).collect::<Vec<_>>().join(" ")),
+        Value::String(s) => s.clone(),
+        Value::Null => "<nil>".to_owned(),
+        other => other.to_string(),
+    }
+}
+
 const PATCH: &str = "$patch";
 const RETAIN: &str = "$retainKeys";
 const ORDER: &str = "$setElementOrder/";
@@ -143,7 +181,8 @@ pub(super) fn strategic(target: &mut Value, patch: &Value, spot: Spot) -> Result
         Some(Value::String(s)) if s == "merge" => {}
         Some(other) => {
             let shown = other.as_str().map_or_else(|| other.to_string(), str::to_owned);
-            return Err(Error::Directive(format!("unknown patch type: {shown} in map: {patch:?}")));
+            let map = go(&Value::Object(patch.clone()));
+            return Err(Error::Directive(format!("unknown patch type: {shown} in map: {map}")));
         }
         None => {}
     }

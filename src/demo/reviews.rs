@@ -2,7 +2,7 @@
 
 use super::{
     accounts::ISSUER,
-    answer::Failure,
+    answer::{Cause, Failure},
     apiserver::Server,
     caller::{self, Caller, decide},
     kinds::Kind,
@@ -104,7 +104,8 @@ impl Known<'_> {
             (spec("nonResourceAttributes/verb"), Object::Path(&path))
         } else {
             let text = "exactly one of nonResourceAttributes or resourceAttributes must be specified";
-            return Err(Failure::bad_request(text));
+            let cause = Cause::invalid("spec.resourceAttributes", "null", text);
+            return Err(Failure::invalid("authorization.k8s.io", "", "", &[cause]));
         };
         let mut status = match decide(caller, self.rules, Attributes { verb: &verb, object }) {
             Ok(why) => json!({"allowed": true, "reason": why}),

@@ -83,6 +83,13 @@ impl Asked {
         Self { verb, path, resource, query }
     }
 
+    /// Whether the answer may take any time: watches and what a kubelet serves.
+    pub(super) fn is_long(&self) -> bool {
+        let Some(resource) = &self.resource else { return false };
+        self.verb == "watch"
+            || matches!(resource.sub.as_str(), "attach" | "exec" | "log" | "portforward" | "proxy")
+    }
+
     /// The name that rules with `resourceNames` see: the path's, or the one a list is narrowed to.
     pub(super) fn name(&self) -> String {
         let Some(r) = &self.resource else { return String::new() };

@@ -206,29 +206,69 @@ pub(super) enum Wrong {
 /// Everything that the type `of` does not know about `object`, in order.
 pub(super) fn check(of: &'static Type, object: &Value) -> Vec<Wrong> {
     let mut wrong = Vec::new();
-    walk(of.spot(), object, "", of.name, &mut wrong);
+    walk(of.spot(), object, ("", ""), of.name, &mut wrong);
     wrong
 }
 
-fn walk(spot: Spot, value: &Value, path: &str, owner: &str, wrong: &mut Vec<Wrong>) {
-    let mismatch = |go: &str| {
+/// Takes out what the type `of` does not know, and nulls.
+pub(super) fn prune(of: &'static Type, object: &mut Value) {
+    prune_at(of.spot(), object);
+}
+
+fn prune_at(spot: Spot, value: &mut Value) {
+    if matches!(spot.shape, Shape::Any | Shape::Json) && spot.root.is_none() {
+        return;
+    }
+    match value {
+        Value::Object(map) => map.retain(|key, item| {
+            let Some(below) = spot.member(key) else { return false };
+            prune_at(below, item);
+            !item.is_null() || spot.object().is_none()
+        }),
+        Value::Array(list) => list.iter_mut().for_each(|item| prune_at(spot.item(), item)),
+        _ => {}
+    }
+}
+
+/// `path` is as warnings show it, `go` as Go's decoder does: without indices and without the keys of maps.
+fn walk(spot: Spot, value: &Value, (path, go): (&str, &str), owner: &str, wrong: &mut Vec<Wrong>) {
+    let mismatch = |of: &str| {
         let found = match value {
             Value::Bool(_) => "bool".to_owned(),
-            Value::Number(n) if n.is_f64() || matches!(go, "int32" | "int64") => format!("number {n}"),
+            Value::Number(n) if matches!(of, "int32" | "int64") => format!("number {n}"),
             Value::Number(_) => "number".into(),
             Value::String(_) => "string".into(),
             Value::Array(_) => "array".into(),
             Value::Object(_) | Value::Null => "object".into(),
         };
-        Wrong::Type(format!(
-            "json: cannot unmarshal {found} into Go struct field {owner}.{path} of type {go}"
-        ))
+        Wrong::Type(format!("json: cannot unmarshal {found} into Go struct field {owner}.{go} of type {of}"))
     };
     let fits = match (spot.shape, value) {
         (_, Value::Null) => return,
         (Shape::String, v) => v.is_string().then_some(()).ok_or("string"),
-        (Shape::Time | Shape::MicroTime, v) => v.is_string().then_some(()).ok_or("v1.Time"),
-        (Shape::Bytes, v) => v.is_string().then_some(()).ok_or("[]uint8"),
+        (Shape::Time | Shape::MicroTime, Value::String(time)) => {
+            if time.parse::<jiff::Timestamp>().is_err() {
+                let layout = if *spot.shape == Shape::Time { "05Z07:00" } else { "05.000000Z07:00" };
+                let why = format!(
+                    "parsing time {time:?} as \"2006-01-02T15:04:{layout}\": cannot parse {time:?} as \"2006\""
+                );
+                wrong.push(Wrong::Type(why));
+            }
+            Ok(())
+        }
+        (Shape::Bytes, Value::String(text)) => {
+            let engine = base64::engine::general_purpose::STANDARD;
+            if let Err(error) = base64::Engine::decode(&engine, text.replace(['\r', '\n'], "")) {
+                let at = match error {
+                    base64::DecodeError::InvalidByte(at, _) => at,
+                    _ => text.len() - text.len() % 4,
+                };
+                wrong.push(Wrong::Type(format!("illegal base64 data at input byte {at}")));
+            }
+            Ok(())
+        }
+        (Shape::Time | Shape::MicroTime, _) => Err("string"),
+        (Shape::Bytes, _) => Err("[]uint8"),
         (Shape::Bool, v) => v.is_boolean().then_some(()).ok_or("bool"),
         (Shape::Int, v) => v.as_i64().filter(|n| i32::try_from(*n).is_ok()).map(|_| ()).ok_or("int32"),
         (Shape::Number, v) => v.is_number().then_some(()).ok_or("float64"),
@@ -238,23 +278,33 @@ fn walk(spot: Spot, value: &Value, path: &str, owner: &str, wrong: &mut Vec<Wron
         (Shape::Any | Shape::Json | Shape::Free, _) if spot.root.is_none() => return,
         (Shape::List(_), Value::Array(items)) => {
             for (i, item) in items.iter().enumerate() {
-                walk(spot.item(), item, &format!("{path}[{i}]"), owner, wrong);
+                walk(spot.item(), item, (&format!("{path}[{i}]"), go), owner, wrong);
             }
             Ok(())
         }
-        (Shape::List(_), _) => Err("[]"),
+        (Shape::List(item), _) => Err(match &**item {
+            Shape::String => "[]string",
+            Shape::Named("OwnerReference") => "[]v1.OwnerReference",
+            _ => "[]",
+        }),
         (_, Value::Object(map)) => {
-            let owner = spot.object().map_or(owner, |t| t.name);
+            let of = spot.object();
+            let owner = of.map_or(owner, |t| t.name);
+            let below = |path: &str, key: &str| {
+                if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") }
+            };
             for (key, item) in map {
-                let at = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
+                let at = below(path, key);
+                let go = if of.is_some() { below(go, key) } else { go.to_owned() };
                 match spot.member(key) {
-                    Some(spot) => walk(spot, item, &at, owner, wrong),
+                    Some(spot) => walk(spot, item, (&at, &go), owner, wrong),
                     None => wrong.push(Wrong::Unknown(at)),
                 }
             }
             Ok(())
         }
         (Shape::Map(_), _) => Err("map[string]string"),
+        (Shape::Named("ObjectMeta"), _) => Err("v1.ObjectMeta"),
         (Shape::Named(name), _) => Err(*name),
         _ => Err("object"),
     };

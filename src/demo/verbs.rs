@@ -6,11 +6,14 @@ mod change;
 mod token;
 
 use super::{
-    answer::{Answer, Failure, json_answer},
+    answer::{Answer, Failure},
     apiserver::Server,
     caller::Caller,
     form::Form,
+    json,
     kinds::{self, Kind, Target},
+    media::{self, Encoding},
+    options, patch,
     route::{Asked, Resource},
     selector::Selector,
     store::State,
@@ -69,18 +72,15 @@ impl Call<'_> {
     }
 
     fn route(&self, place: Place, body: Body, upgrade: Option<OnUpgrade>) -> Result<Answer, Failure> {
+        self.routed(&place)?;
         let named = !self.resource.name.is_empty();
         if !self.resource.sub.is_empty() {
             return self.subresource(&place, body, upgrade);
         }
         match (&self.parts.method, named) {
-            (&Method::GET, _) if place.kind.is_virtual() => Err(Failure::method_not_allowed()),
             (&Method::POST, false) if place.kind.is_virtual() => self.review(&place, body),
             (&Method::GET, false) if self.asked.query.flag("watch") => self.watch(place),
             (&Method::GET, false) => self.list(&place),
-            (&Method::POST, false) if place.kind.namespaced && place.namespace.is_empty() => {
-                Err(Failure::method_not_allowed())
-            }
             (&Method::POST, false) => self.create(&place, body),
             (&Method::DELETE, false) => self.delete_all(&place, body),
             (&Method::GET, true) => self.get(&place),
@@ -111,6 +111,41 @@ impl Call<'_> {
         }
         let namespace = if kind.namespaced { r.namespace.clone() } else { String::new() };
         Ok(Place { at, kind, namespace })
+    }
+
+    /// What the router looks at before anything else: whether the path has the method, then the types of a patch, then
+    /// what is accepted.
+    fn routed(&self, place: &Place) -> Result<(), Failure> {
+        let r = self.resource;
+        let (kind, method) = (place.kind, &self.parts.method);
+        let inside = !kind.namespaced || !place.namespace.is_empty();
+        let (has, also) = if !r.sub.is_empty() {
+            let sub = kind.sub(&r.sub).ok_or_else(Failure::no_route)?;
+            let known = matches!(*method, Method::GET | Method::POST | Method::PUT | Method::PATCH);
+            (
+                known && sub.verbs.contains(&&*self.asked.verb),
+                if sub.name == "log" { "text/plain" } else { "" },
+            )
+        } else {
+            let has = match (method, r.name.is_empty()) {
+                (&Method::POST, true) => inside,
+                _ if kind.is_virtual() => false,
+                (&Method::GET, _) | (&Method::PUT | &Method::PATCH | &Method::DELETE, false) => true,
+                (&Method::DELETE, true) => inside && !kind.is("", "namespaces"),
+                _ => false,
+            };
+            (has, "")
+        };
+        if !has {
+            return Err(Failure::method_not_allowed());
+        }
+        if *method == Method::PATCH && !patch::is_known(self.patch_media(), false) {
+            return Err(Failure::unknown_patch(false));
+        }
+        if matches!(r.sub.as_str(), "attach" | "exec" | "portforward") {
+            return Ok(());
+        }
+        media::routed(&self.parts.headers, *method == Method::GET && r.name.is_empty(), also)
     }
 
     /// Custom resources are found by another server behind the first, which knows no path that it does not serve.
@@ -160,20 +195,47 @@ impl Call<'_> {
 
     // --- reading --------------------------------------------------------------------------------
 
-    fn form(&self) -> Result<(Form, Include), Failure> {
-        let form = Form::negotiate(&self.parts.headers)?;
-        let include = Include::parse(self.asked.query.text("includeObject")).map_err(Failure::bad_request)?;
-        Ok((form, include))
+    /// The form of one object's answer.
+    fn form(&self) -> Result<(Form, Encoding), Failure> {
+        Form::negotiate(&self.parts.headers, &self.asked.query, false)
+    }
+
+    fn include(&self) -> Result<Include, Failure> {
+        Include::parse(self.asked.query.text("includeObject")).map_err(Failure::bad_request)
+    }
+
+    /// An answer that is none of the kind's objects.
+    fn say(&self, code: u16, value: &Value) -> Answer {
+        Encoding::plain(&self.parts.headers, &self.asked.query).answer(code, value)
     }
 
     fn get(&self, place: &Place) -> Result<Answer, Failure> {
+        self.form()?;
+        if self.asked.query.flag("export") {
+            let why = "the export parameter, deprecated since v1.14, is no longer supported";
+            return Err(Failure::bad_request(why));
+        }
+        let version = options::version(&self.asked.query).map_err(|why| Failure::new(500, "", why))?;
+        self.not_ahead(version, self.server.store.read(State::version))?;
         let find = |s: &State| write::find(s, place.at, &place.namespace, &self.resource.name);
         self.one(200, place.kind, &*self.server.store.read(find)?)
     }
 
     fn one(&self, code: u16, kind: &Kind, object: &Value) -> Result<Answer, Failure> {
-        let (form, include) = self.form()?;
-        Ok(json_answer(code, &form.one(kind, object, include)))
+        let ((form, encoding), include) = (self.form()?, self.include()?);
+        form.fits(kind, false)?;
+        Ok(encoding.answer(code, &form.one(kind, object, include)))
+    }
+
+    /// A version that is yet to come cannot be waited for here.
+    fn not_ahead(&self, version: u64, now: u64) -> Result<(), Failure> {
+        if version <= now {
+            return Ok(());
+        }
+        let text = format!("Timeout: Too large resource version: {version}, current: {now}");
+        let causes = json!([{"reason": "ResourceVersionTooLarge", "message": "Too large resource version"}]);
+        Err(Failure::new(504, "Timeout", text)
+            .with_details(json!({"causes": causes, "retryAfterSeconds": 1})))
     }
 
     fn selector(&self, kind: &Kind) -> Result<Selector, Failure> {
@@ -183,7 +245,9 @@ impl Call<'_> {
     }
 
     fn watch(&self, place: Place) -> Result<Answer, Failure> {
-        let (form, include) = self.form()?;
+        let (form, _) = Form::negotiate(&self.parts.headers, &self.asked.query, true)?;
+        let include = self.include()?;
+        options::list(&self.asked.query, true)?;
         let selector = self.selector(place.kind)?;
         let Place { at, kind, namespace } = place;
         watch::start(
@@ -194,51 +258,22 @@ impl Call<'_> {
     }
 
     fn list(&self, place: &Place) -> Result<Answer, Failure> {
-        let (form, include) = self.form()?;
-        let selector = self.selector(place.kind)?;
+        let (form, encoding) = self.form()?;
+        let include = self.include()?;
+        form.fits(place.kind, true)?;
         let query = &self.asked.query;
-        let limit = match query.text("limit") {
-            "" => 0,
-            text => text.parse::<i64>().map_err(|e| {
-                let _ = e;
-                Failure::bad_request(format!("strconv.ParseInt: parsing {text:?}: invalid syntax"))
-            })?,
-        };
+        options::list(query, false)?;
+        let selector = self.selector(place.kind)?;
+        let (version, token) = self.since()?;
+        let limit = options::number(query, "limit")?.unwrap_or_default();
         let limit = usize::try_from(limit).ok().filter(|l| *l > 0).unwrap_or(usize::MAX);
-        let version = match query.text("resourceVersion") {
-            "" => 0,
-            text => text.parse::<u64>().map_err(|_| {
-                Failure::bad_request(format!(
-                    "invalid resource version: strconv.ParseUint: parsing {text:?}: invalid syntax"
-                ))
-            })?,
-        };
-        let token = match query.text("continue") {
-            "" => None,
-            text => Some(Token::read(text).ok_or_else(|| {
-                Failure::bad_request("continue key is not valid: encoded continue token is corrupt")
-            })?),
-        };
-        if token.is_some() && version != 0 {
-            return Err(Failure::bad_request(
-                "specifying resource version is not allowed when using continue",
-            ));
-        }
         let (now, mut objects) = self.server.store.read(|s| {
             let start = token.as_ref().map(|t| (t.namespace.clone(), t.name.clone()));
             let selected = s.range(place.at, &place.namespace, start.as_ref());
             let selected = selected.filter(|(_, o)| selector.matches(o)).map(|(_, o)| o.clone());
             (s.version(), selected.take(limit.saturating_add(1)).collect::<Vec<_>>())
         });
-        if version > now {
-            return Err(Failure::new(
-                504,
-                "Timeout",
-                format!("Timeout: Too large resource version: {version}, current: {now}"),
-            )
-            .with_details(json!({"causes": [{"reason": "ResourceVersionTooLarge",
-                    "message": "Too large resource version"}], "retryAfterSeconds": 1})));
-        }
+        self.not_ahead(version, now)?;
         let now = token.map_or(now, |t| t.version);
         let mut metadata = json!({"resourceVersion": now.to_string()});
         if objects.len() > limit {
@@ -249,7 +284,25 @@ impl Call<'_> {
             }
         }
         let objects: Vec<&Value> = objects.iter().map(|o| &**o).collect();
-        Ok(json_answer(200, &form.list(place.kind, &metadata, &objects, include)))
+        Ok(encoding.answer(200, &form.list(place.kind, &metadata, &objects, include)))
+    }
+
+    /// From which version a list is asked, or where it goes on.
+    fn since(&self) -> Result<(u64, Option<Token>), Failure> {
+        let query = &self.asked.query;
+        let token = match query.text("continue") {
+            "" => None,
+            text => Some(Token::read(text).map_err(|why| {
+                Failure::bad_request(format!("invalid continue token: continue key is not valid: {why}"))
+            })?),
+        };
+        let given = query.text("resourceVersion");
+        if token.is_some() && !matches!(given, "" | "0") {
+            let why = "specifying resource version is not allowed when using continue";
+            return Err(Failure::bad_request(why));
+        }
+        let wrong = |why| Failure::bad_request(format!("invalid resource version: {why}"));
+        Ok((options::version(query).map_err(wrong)?, token))
     }
 }
 
@@ -274,11 +327,18 @@ impl Token {
         base64::engine::general_purpose::URL_SAFE_NO_PAD.encode(json.to_string())
     }
 
-    fn read(text_: &str) -> Option<Self> {
-        let bytes = base64::engine::general_purpose::URL_SAFE_NO_PAD.decode(text_).ok()?;
-        let value: Value = serde_json::from_slice(&bytes).ok()?;
-        let (namespace, name) = text(&value, "/start").strip_suffix('\0')?.split_once('/')?;
-        Some(Self { version: value.get("rv")?.as_u64()?, namespace: namespace.into(), name: name.into() })
+    fn read(token: &str) -> Result<Self, String> {
+        let engine = base64::engine::GeneralPurpose::new(
+            &base64::alphabet::URL_SAFE,
+            base64::engine::general_purpose::NO_PAD.with_decode_allow_trailing_bits(true),
+        );
+        let bytes = engine.decode(token).map_err(|e| format!("illegal base64 data: {e}"))?;
+        let value = json::read(&bytes)?.value;
+        let version = value.get("rv").and_then(Value::as_u64).filter(|v| *v != 0);
+        let version = version.ok_or("incorrect encoded start resourceVersion (version meta.k8s.io/v1)")?;
+        let start = text(&value, "/start").trim_end_matches('\0');
+        let (namespace, name) = start.split_once('/').unwrap_or(("", start));
+        Ok(Self { version, namespace: namespace.into(), name: name.into() })
     }
 }
 
@@ -292,7 +352,7 @@ mod tests {
         let read = Token::read(&token).unwrap();
         assert_eq!((read.version, &*read.namespace, &*read.name), (7, "a", "b"));
         for bad in ["abc", "", "e30"] {
-            assert!(Token::read(bad).is_none(), "{bad}");
+            assert!(Token::read(bad).is_err(), "{bad}");
         }
     }
 }

@@ -4,6 +4,7 @@ use super::{
     answer::{Answer, Failure, channel},
     form::Form,
     kinds::Kind,
+    options,
     route::Query,
     selector::Selector,
     store::{Change, Op, Store},
@@ -39,30 +40,11 @@ const BOOKMARKS: Duration = Duration::from_secs(60);
 
 /// Starts a watch. The head is sent at once; a version that is forgotten already is answered by an ERROR event.
 pub(super) fn start(store: &Arc<Store>, watch: Watch, query: &Query) -> Result<Answer, Failure> {
-    let version = query.text("resourceVersion");
-    let from: u64 = if version.is_empty() {
-        0
-    } else {
-        version.parse().map_err(|_| {
-            Failure::new(500, "", format!("strconv.ParseUint: parsing {version:?}: invalid syntax"))
-        })?
-    };
-    let initial = query.get("sendInitialEvents");
-    let matching = query.text("resourceVersionMatch");
-    if initial.is_some() && matching != "NotOlderThan" || initial.is_none() && !matching.is_empty() {
-        let cause = super::answer::Cause {
-            reason: "FieldValueForbidden",
-            field: "resourceVersionMatch".into(),
-            message:
-                "Forbidden: resourceVersionMatch is forbidden for watch unless sendInitialEvents is provided"
-                    .into(),
-        };
-        return Err(Failure::invalid("meta.k8s.io", "ListOptions", "", &[cause]));
-    }
+    let from = options::version(query).map_err(|why| Failure::new(500, "", why))?;
     let wants_initial = query.flag("sendInitialEvents");
     let bookmarks = query.flag("allowWatchBookmarks");
-    let lifetime =
-        query.get("timeoutSeconds").and_then(|t| t.parse().ok()).map_or(LIFETIME, Duration::from_secs);
+    let seconds = options::number(query, "timeoutSeconds")?.and_then(|s| u64::try_from(s).ok());
+    let lifetime = seconds.filter(|s| *s > 0).map_or(LIFETIME, Duration::from_secs);
 
     let (sender, body) = channel();
     let store = store.clone();

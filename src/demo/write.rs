@@ -245,6 +245,10 @@ fn replace(
     let stored = find(state, at, namespace, name)?;
     let old = custom::shown(kind, &stored);
     let version = text(&new, "/metadata/resourceVersion");
+    if !version.is_empty() && version.parse::<u64>().is_err() {
+        let why = format!("strconv.ParseUint: parsing {version:?}: invalid syntax");
+        return Err(Failure::new(500, "", why));
+    }
     if !version.is_empty() && version != text(&old, "/metadata/resourceVersion") {
         return Err(Failure::modified(kind.resource(), name));
     }
@@ -256,7 +260,9 @@ fn replace(
     let uid = text(&new, "/metadata/uid");
     if !uid.is_empty() && uid != text(&old, "/metadata/uid") {
         let why = format!(
-            "Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
+            "StorageError: invalid object, Code: 4, Key: /{}/{namespace}/{name}, ResourceVersion: 0, AdditionalErrorMsg: \
+             Precondition failed: UID in precondition: {uid}, UID in object meta: {}",
+            kind.plural,
             text(&old, "/metadata/uid")
         );
         return Err(Failure::conflict(kind.resource(), name, &why));
@@ -417,10 +423,13 @@ pub(super) fn delete(
     {
         let have = text(&object, pointer);
         if let Some(wanted) = wanted.as_deref().filter(|w| *w != have) {
+            let fate = if what == "UID" { "deleted and then recreated" } else { "modified" };
             let why = format!(
-                "Precondition failed: {what} in precondition: {wanted}, {what} in object meta: {have}"
+                "the {what} in the precondition ({wanted}) does not match the {what} in record ({have}). The object might \
+                 have been {fate}"
             );
-            return Err(Failure::conflict(kind.resource(), name, &why));
+            let named = super::answer::GroupResource { group: kind.group, resource: kind.kind };
+            return Err(Failure::conflict(named, name, &why));
         }
     }
     if kind.is("", "namespaces") && matches!(name, "default" | "kube-system") {

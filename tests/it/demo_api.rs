@@ -1,6 +1,9 @@
 //! The demo's API server by itself, driven by real kubectl and by a plain HTTP client: what the gate's tests build on.
 
-use super::kubectl::minor;
+use super::{
+    kubectl::minor,
+    raw::{self, Identity, Reply, Tls},
+};
 use gatelog::demo::{
     apiserver::{ApiServer, Caller, Options, tls},
     fault::Fault,
@@ -14,13 +17,13 @@ use std::{
 };
 
 /// A server of its own, and a folder with kubeconfigs for `admin` (certificate), `developer` and `viewer` (tokens).
-struct Demo {
-    api: ApiServer,
+pub(crate) struct Demo {
+    pub(crate) api: ApiServer,
     dir: PathBuf,
 }
 
 impl Demo {
-    async fn start(name: &str) -> Self {
+    pub(crate) async fn start(name: &str) -> Self {
         let dir = std::env::temp_dir().join(format!("gatelog-demo-{name}-{}", std::process::id()));
         std::fs::create_dir_all(&dir).unwrap();
         let ca = Ca::new("demo").unwrap();
@@ -44,7 +47,7 @@ impl Demo {
         demo
     }
 
-    fn write(&self, file: &str, text: &str) -> PathBuf {
+    pub(crate) fn write(&self, file: &str, text: &str) -> PathBuf {
         let path = self.dir.join(file);
         std::fs::write(&path, text).unwrap();
         path
@@ -76,6 +79,29 @@ impl Demo {
         command
     }
 
+    /// Asks the server itself, as admin.
+    pub(crate) async fn ask(
+        &self,
+        method: &str,
+        target: &str,
+        headers: &[(&str, &str)],
+        body: &str,
+    ) -> Reply {
+        let read = |file: &str| std::fs::read_to_string(self.dir.join(file)).unwrap();
+        let admin = Identity { chain: read("admin.crt"), key: read("admin.key") };
+        let tls = Tls::new(&read("ca.crt"), Some(&admin), "http/1.1");
+        let mut request = format!("{method} {target} HTTP/1.1\r\nHost: demo\r\n");
+        for (name, value) in headers {
+            request += &format!("{name}: {value}\r\n");
+        }
+        if !body.is_empty() {
+            request += &format!("Content-Length: {}\r\n", body.len());
+        }
+        request += "\r\n";
+        request += body;
+        raw::ask(self.api.addr(), &tls, method, request.as_bytes()).await.unwrap()
+    }
+
     /// Runs kubectl: whether it succeeded, and all it printed.
     async fn run(&self, kubectl: &Path, user: &str, args: &[&str]) -> (bool, String) {
         let mut command = self.command(kubectl, user, args);
@@ -85,7 +111,7 @@ impl Demo {
     }
 
     /// Runs rows of `user, command line, succeeds, what must be in its output`.
-    async fn rows(&self, kubectl: &Path, rows: &[(&str, &str, bool, &str)]) {
+    pub(crate) async fn rows(&self, kubectl: &Path, rows: &[(&str, &str, bool, &str)]) {
         for (user, line, succeeds, expected) in rows {
             let args: Vec<&str> = line.split_whitespace().collect();
             let (success, output) = self.run(kubectl, user, &args).await;
@@ -96,14 +122,14 @@ impl Demo {
         }
     }
 
-    async fn end(self) {
+    pub(crate) async fn end(self) {
         self.api.stop().await;
         let _ = std::fs::remove_dir_all(&self.dir);
     }
 }
 
 /// kubectl of the path, and any other versions that `KUBECTLS` names, separated by colons.
-fn kubectls() -> Vec<PathBuf> {
+pub(crate) fn kubectls() -> Vec<PathBuf> {
     let path = std::env::var_os("PATH").unwrap_or_default();
     let found = std::env::split_paths(&path).map(|d| d.join("kubectl")).find(|p| p.is_file());
     let more = std::env::var_os("KUBECTLS").unwrap_or_default();

@@ -26,6 +26,10 @@ mod cves;
 mod demo;
 #[cfg(feature = "demo")]
 mod demo_api;
+#[cfg(feature = "demo")]
+mod demo_crds;
+#[cfg(feature = "demo")]
+mod demo_strict;
 mod deploy;
 #[cfg(feature = "demo")]
 mod disks;

@@ -31,21 +31,55 @@ fn prune_at(schema: &Value, value: &mut Value, path: &str, root: bool, unknown: 
         Value::Object(map) => {
             let object = root || flag(schema, EMBEDDED);
             let keeps = flag(schema, PRESERVE) || flag(schema, "additionalProperties");
-            map.retain(|key, item| {
-                if object && matches!(key.as_str(), "apiVersion" | "kind" | "metadata") {
-                    return true;
+            let own = |key: &str| object && matches!(key, "apiVersion" | "kind" | "metadata");
+            let below = |key: &str| if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
+            map.retain(|key, _| {
+                let known = keeps || own(key) || member(schema, key).is_some();
+                if !known {
+                    unknown.push(below(key));
                 }
-                let at = if path.is_empty() { key.clone() } else { format!("{path}.{key}") };
-                match member(schema, key) {
-                    Some(below) => prune_at(below, item, &at, false, unknown),
-                    None if keeps => {}
-                    None => {
-                        unknown.push(at);
-                        return false;
-                    }
-                }
-                true
+                known
             });
+            for (key, item) in map.iter_mut().filter(|(key, _)| !own(key)) {
+                if let Some(schema) = member(schema, key) {
+                    prune_at(schema, item, &below(key), false, unknown);
+                }
+            }
+        }
+        _ => {}
+    }
+}
+
+/// The `metadata` of an object and of those embedded in it.
+pub(super) fn embedded<'a>(schema: &Value, object: &'a Value, found: &mut Vec<(String, &'a Value)>) {
+    embedded_at(schema, object, "", true, found);
+}
+
+fn embedded_at<'a>(
+    schema: &Value,
+    value: &'a Value,
+    path: &str,
+    root: bool,
+    found: &mut Vec<(String, &'a Value)>,
+) {
+    let below = |key: &str| if path.is_empty() { key.to_owned() } else { format!("{path}.{key}") };
+    match value {
+        Value::Array(list) => {
+            let Some(items) = schema.get("items") else { return };
+            for (i, item) in list.iter().enumerate() {
+                embedded_at(items, item, &format!("{path}[{i}]"), false, found);
+            }
+        }
+        Value::Object(map) => {
+            if root || flag(schema, EMBEDDED) {
+                let metadata = map.get("metadata").filter(|m| !m.is_null());
+                found.extend(metadata.map(|m| (below("metadata"), m)));
+            }
+            for (key, item) in map {
+                if let Some(schema) = member(schema, key) {
+                    embedded_at(schema, item, &below(key), false, found);
+                }
+            }
         }
         _ => {}
     }

@@ -39,7 +39,8 @@ fn type_of(value: &Value) -> &'static str {
 }
 
 fn is_whole(value: &Value) -> bool {
-    value.is_i64() || value.is_u64() || value.as_f64().is_some_and(|f| f.fract() == 0.0)
+    const MOST: f64 = 9.2e18;
+    value.is_i64() || value.as_f64().is_some_and(|f| f.fract() == 0.0 && f.abs() < MOST)
 }
 
 fn at(schema: &Value, value: &Value, path: &str, causes: &mut Vec<Cause>) {
@@ -77,13 +78,7 @@ fn types(schema: &Value, value: &Value, path: &str, causes: &mut Vec<Cause>) {
     match (wanted, found) {
         ("", _) => {}
         ("number", "integer") => {}
-        ("integer", "number") if matches!(format, "int32" | "int64") => {
-            causes.push(wrong(format, "float64"));
-            let why = format!(
-                "Invalid value: \"\": Checked value must be of type integer with format {format} in {path}"
-            );
-            causes.push(cause("FieldValueInvalid", "", why));
-        }
+        ("integer", "number") if matches!(format, "int32" | "int64") => causes.push(wrong(format, "float64")),
         (wanted, found) if wanted != found => causes.push(wrong(wanted, found)),
         _ => {}
     }
@@ -132,13 +127,13 @@ fn strings(schema: &Value, s: &str, path: &str, causes: &mut Vec<Cause>) {
     if let Some(most) = bound("maxLength").filter(|most| length > *most) {
         let why = format!("Too long: may not be more than {most} bytes");
         causes.push(cause("FieldValueTooLong", path, why));
-    }
-    if let Some(least) = bound("minLength").filter(|least| length < *least) {
+    } else if let Some(least) = bound("minLength").filter(|least| length < *least) {
         causes.push(invalid(path, &shown, &format!("should be at least {least} chars long")));
-    }
-    let pattern = text(schema, "/pattern");
-    if !pattern.is_empty() && Regex::new(pattern).is_ok_and(|re| !re.is_match(s)) {
-        causes.push(invalid(path, &shown, &format!("should match '{pattern}'")));
+    } else {
+        let pattern = text(schema, "/pattern");
+        if !pattern.is_empty() && Regex::new(pattern).is_ok_and(|re| !re.is_match(s)) {
+            causes.push(invalid(path, &shown, &format!("should match '{pattern}'")));
+        }
     }
     let format = text(schema, "/format");
     if !has_format(format, s) {
@@ -193,6 +188,19 @@ fn has_format(format: &str, s: &str) -> bool {
 fn numbers(schema: &Value, value: &Value, path: &str, causes: &mut Vec<Cause>) {
     let number = value.as_f64().unwrap_or_default();
     let of = |key: &str| schema.get(key).and_then(Value::as_f64);
+    if text(schema, "/type") == "integer" {
+        let format = text(schema, "/format");
+        let fits = is_whole(value) && (format != "int32" || i32::try_from(number as i64).is_ok());
+        if !fits {
+            let format = match format {
+                "int32" | "int64" => format!("with format {format}"),
+                _ => "(default format)".to_owned(),
+            };
+            let why =
+                format!("Invalid value: \"\": Checked value must be of type integer {format} in {path}");
+            causes.push(cause("FieldValueInvalid", "", why));
+        }
+    }
     if let Some(factor) = of("multipleOf") {
         // A whole number is divided by the whole part of the factor.
         if is_whole(value) && factor.trunc() == 0.0 {
@@ -298,6 +306,10 @@ pub(super) fn replicas(object: &Value, pointer: &str, causes: &mut Vec<Cause>) {
         Some(Value::Number(n)) if n.as_i64().is_some_and(|n| n < 0) => {
             causes.push(Cause::invalid(&field, &n.to_string(), "should be a non-negative integer"));
         }
+        Some(Value::Number(n)) if n.as_i64().is_some_and(|n| n > i64::from(i32::MAX)) => {
+            let why = format!("should be less than or equal to {}", i32::MAX);
+            causes.push(Cause::invalid(&field, &n.to_string(), &why));
+        }
         Some(value) if !value.is_i64() && !value.is_null() => {
             let (found, shown) = match value {
                 Value::String(s) => ("string", s.clone()),
@@ -307,6 +319,15 @@ pub(super) fn replicas(object: &Value, pointer: &str, causes: &mut Vec<Cause>) {
             };
             let why = format!("{field} accessor error: {shown} is of the type {found}, expected int64");
             causes.push(Cause::invalid(&field, "0", &why));
+        }
+        None => {
+            let above = pointer.rsplit_once('/').map_or("", |(above, _)| above);
+            if let Some(Value::String(s)) = object.pointer(above) {
+                let why = format!(
+                    "{field} accessor error: {s} is of the type string, expected map[string]interface{{}}"
+                );
+                causes.push(Cause::invalid(&field, "0", &why));
+            }
         }
         _ => {}
     }

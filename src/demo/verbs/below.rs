@@ -1,8 +1,13 @@
 //! Subresources, and the reviews.
 
-use super::{Call, Place, body::Body, change::delete_options};
+use super::{
+    Call, Place,
+    body::{Body, Decoded},
+    change::delete_options,
+    warn,
+};
 use crate::demo::{
-    answer::{Answer, Failure, GroupResource, json_answer},
+    answer::{Answer, Failure, GroupResource},
     custom,
     kinds::{self, Kind, Sub},
     kubelet,
@@ -20,9 +25,12 @@ impl Call<'_> {
     pub(super) fn review(&self, place: &Place, body: Body) -> Result<Answer, Failure> {
         self.form()?;
         let bytes = body?;
-        let review = self.decode(place.kind, &bytes)?;
+        let Decoded { value: mut review, twice } = self.decode(place.kind, &bytes)?;
+        let warnings = self.check(place, &mut review, twice)?;
         let known = Known { caller: self.caller, rules: self.rules, server: self.server };
-        Ok(json_answer(201, &known.answer(place.kind, &place.namespace, review)?))
+        let mut answer = self.say(201, &known.answer(place.kind, &place.namespace, review)?);
+        warnings.iter().for_each(|text| warn(&mut answer, text));
+        Ok(answer)
     }
 
     pub(super) fn subresource(
@@ -39,12 +47,12 @@ impl Call<'_> {
         let (at, namespace, name) = (place.at, &*place.namespace, &*self.resource.name);
         let live = || self.server.store.read(|s| write::find(s, at, namespace, name));
         match (sub.name, verb) {
-            ("scale", "get") => Ok(json_answer(200, &scale_of(place.kind, &*live()?))),
+            ("scale", "get") => Ok(self.say(200, &scale_of(place.kind, &*live()?))),
             ("scale", "update") => {
                 let by = self.by()?;
                 let scale = self.decode_as(schema::named("Scale"), "Scale", &body?)?;
                 let done = self.server.store.write(|s| self.rescale(s, place, &scale, &by))?;
-                Ok(json_answer(200, &scale_of(place.kind, &done)))
+                Ok(self.say(200, &scale_of(place.kind, &done)))
             }
             ("status", "get") => self.one(200, place.kind, &*live()?),
             ("status" | "finalize", "update") => self.update(place, body),
@@ -90,6 +98,10 @@ impl Call<'_> {
 
     pub(super) fn evict(&self, place: &Place, bytes: &[u8]) -> Result<Answer, Failure> {
         let eviction = self.decode_as(schema::named("Eviction"), "Eviction", bytes)?;
+        let sent = text(&eviction, "/metadata/name");
+        if !sent.is_empty() && sent != self.resource.name {
+            return Err(Failure::bad_request("name in URL does not match name in Eviction object"));
+        }
         let mut how = delete_options(eviction.get("deleteOptions").unwrap_or(&json!({})))?;
         let dry = self.by()?.dry_run;
         how.dry_run |= dry;
@@ -114,7 +126,7 @@ impl Call<'_> {
             }
             write::delete(s, place.at, &place.namespace, name, &how)
         })?;
-        Ok(json_answer(
+        Ok(self.say(
             201,
             &json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}),
         ))
@@ -139,7 +151,7 @@ impl Call<'_> {
             set(&mut bound, "/spec/nodeName", text(&binding, "/target/name"));
             write::update(s, place.target(), "", &place.namespace, name, bound, &by)
         })?;
-        Ok(json_answer(
+        Ok(self.say(
             201,
             &json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Success", "code": 201}),
         ))

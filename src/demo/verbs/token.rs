@@ -3,7 +3,7 @@
 use super::{Call, Place};
 use crate::demo::{
     accounts::ISSUER,
-    answer::{Answer, Cause, Failure, GroupResource, json_answer},
+    answer::{Answer, Cause, Failure, GroupResource},
     kinds, schema,
     value::{int, items, set, text},
     write,
@@ -50,7 +50,7 @@ impl Call<'_> {
         let expires = expires.strftime("%Y-%m-%dT%H:%M:%SZ").to_string();
         let token = self.server.accounts.mint(&claims);
         set(&mut request, "/status", json!({"token": token, "expirationTimestamp": expires}));
-        Ok(json_answer(201, &request))
+        Ok(self.say(201, &request))
     }
 
     /// Adds what the token is to be bound to, if it is there.
