@@ -343,9 +343,9 @@ async fn odd_questions() {
     everywhere(async |place, _| {
         let json = [("Content-Type", "application/json")];
         let unclear = "exactly one of nonResourceAttributes or resourceAttributes must be specified";
-        // The upstream's own words: 422, the demo's 400.
+        // The upstream's own words.
         let reply = place.post("none", ACCESS, &json, r#"{"spec":{}}"#).await;
-        assert_eq!(reply.code, if place.demo.is_some() { 400 } else { 422 });
+        assert_eq!(reply.code, 422);
         assert!(reply.text().contains(unclear), "{}", reply.text());
         let reply = place.post("none", RULES, &json, "{}").await;
         assert_eq!((reply.code, reply.text().contains("no namespace on request")), (400, true), "{}", reply.text());
