@@ -220,7 +220,7 @@ fn few(list: &[String]) -> Option<String> {
     let first = list.iter().take(FEW).cloned().collect::<Vec<_>>().join(", ");
     match list.len() {
         0 => None,
-        ..=FEW => Some(first),
+        1..=FEW => Some(first),
         many => Some(format!("{first} and {} more", many - FEW)),
     }
 }
