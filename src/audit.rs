@@ -19,6 +19,7 @@
 //! | `gatelog.dev/client-audit-id` | the `Audit-ID` that the caller sent (64 characters of it); the gate's own counts |
 //! | `gatelog.dev/impersonation-refused`, `gatelog.dev/impersonation-reason` | which header's check failed, and why |
 //! | `gatelog.dev/self-review` | what the gate did to the answer of a review of oneself |
+//! | `gatelog.dev/validated` | `envelope`: an object was looked at, but not its fields |
 //! | `gatelog.dev/observed`, `gatelog.dev/shadow` | the refusal not carried out; what shadow rules would have decided |
 //! | `gatelog.dev/exec-command` | exec: what is to be run, a JSON array of strings (4 KiB of it) |
 //! | `gatelog.dev/exec-container`, `gatelog.dev/exec-streams` | exec, attach: the container named; which of `stdin,stdout,stderr,tty` |

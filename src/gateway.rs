@@ -253,6 +253,9 @@ impl Gateway {
         let checking = self.validate.body(&mut plan, &permit, &head.headers, document.as_ref());
         by(way.deadline, checking).await??;
         drop(document);
+        if plan.is_envelope_only() {
+            way.trail.annotate("gatelog.dev/validated", "envelope".to_owned());
+        }
         way.found(plan.into_findings());
         let cut = match s.authz.review(&permit, &head.headers, body.bytes())? {
             Review::Answered(answer) => {

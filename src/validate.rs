@@ -85,6 +85,7 @@ pub struct Plan {
     findings: Findings,
     route: Lookup,
     wants_body: bool,
+    envelope_only: bool,
 }
 
 /// What checks have found that did not refuse the request.
@@ -217,7 +218,7 @@ impl Validate {
     /// What is wrong is enforced.
     pub async fn head(&self, permit: &Permit, headers: &HeaderMap) -> Result<Plan, Box<Invalid>> {
         let findings = Findings::new(self.config.clone());
-        let mut plan = Plan { findings, route: Lookup::Unsure, wants_body: false };
+        let mut plan = Plan { findings, route: Lookup::Unsure, wants_body: false, envelope_only: false };
         let asked = permit.asked();
         if self.config.mode == Mode::Off {
             return Ok(plan);
@@ -252,6 +253,9 @@ impl Validate {
             let checked = object::body(plan, &self.catalog, permit, headers, document).await;
             self.counted(checked)?;
         }
+        if plan.envelope_only {
+            self.metrics.envelope_only();
+        }
         for finding in &plan.findings.list {
             self.metrics.warned(finding);
         }
@@ -277,6 +281,11 @@ impl Plan {
     /// Whether somebody must see the body whole.
     pub fn wants_body(&self) -> bool {
         self.wants_body
+    }
+
+    /// Whether an object was looked at, but not its fields: what they are is not known, or how they are written.
+    pub fn is_envelope_only(&self) -> bool {
+        self.envelope_only
     }
 
     /// What was found and is only told.

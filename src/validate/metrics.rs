@@ -17,7 +17,7 @@ impl Metrics {
     pub fn new(registry: &Registry) -> Result<Self, prometheus::Error> {
         let opts = Opts::new(
             "gatelog_validation_findings_total",
-            "Requests found not to be well formed, by part, rule and outcome (refused, warned).",
+            "Requests found not to be well formed, by part, rule and outcome (refused, warned, passed).",
         );
         let findings = IntCounterVec::new(opts, &["part", "rule", "outcome"])?;
         registry.register(Box::new(findings.clone()))?;
@@ -30,5 +30,10 @@ impl Metrics {
 
     pub(super) fn warned(&self, finding: &Finding) {
         self.findings.with_label_values(&[finding.part.as_str(), finding.rule, "warned"]).inc();
+    }
+
+    /// An object whose fields were not looked at: nothing is wrong with it as far as is known.
+    pub(super) fn envelope_only(&self) {
+        self.findings.with_label_values(&["objects", "envelope-only", "passed"]).inc();
     }
 }

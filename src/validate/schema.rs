@@ -16,6 +16,8 @@ pub struct Schemas {
     nodes: Box<[Schema]>,
     texts: Texts,
     bodies: Box<[Bodies]>,
+    /// Of all definitions; sorted.
+    kinds: Box<[Text]>,
     custom: bool,
     pub(super) patterns: Patterns,
 }
@@ -215,6 +217,18 @@ impl Schemas {
         self.custom
     }
 
+    /// Whether kube-apiserver itself serves the kinds, as built-in ones or custom resources, and no server behind it.
+    pub fn is_kubernetes(&self) -> bool {
+        let mut bodies = self.bodies.iter().filter_map(|of| of.post.or(of.put));
+        self.custom || bodies.any(|id| self.is_built_in(self.get(id)))
+    }
+
+    /// Whether a definition is one of Kubernetes' own Go types.
+    pub fn is_built_in(&self, of: &Schema) -> bool {
+        let name = of.name.map(|name| self.text(name)).unwrap_or_default();
+        BUILT_IN.iter().any(|prefix| name.starts_with(prefix))
+    }
+
     /// The schema of what is sent to a resource or to what is below its objects (empty: nothing), by this verb; for a patch the schema of
     /// what is patched.
     pub fn body(&self, resource: &str, subresource: &str, verb: Verb) -> Option<Id> {
@@ -246,11 +260,27 @@ impl Schemas {
 
     /// The member of that name.
     pub fn property<'s>(&self, of: &'s Schema, name: &str) -> Option<&'s Property> {
+        of.properties.get(self.position(of, name)?)
+    }
+
+    /// Where the member of that name stands among `properties`.
+    pub fn position(&self, of: &Schema, name: &str) -> Option<usize> {
         let order = |property: &Property| {
             let by_len = (property.len as usize).cmp(&name.len());
             by_len.then_with(|| self.text(property.name).cmp(name))
         };
-        of.properties.get(of.properties.binary_search_by(order).ok()?)
+        of.properties.binary_search_by(order).ok()
+    }
+
+    /// Whether the group's version has such a kind, be it one that is never sent.
+    pub fn has_kind(&self, kind: &str) -> bool {
+        self.kinds.binary_search_by(|known| self.text(*known).cmp(kind)).is_ok()
+    }
+
+    /// The schema of a definition by its last word, e.g. `ObjectMeta`; none where no body refers to it. Looks at all of them.
+    pub fn named(&self, short: &str) -> Option<Id> {
+        let at = self.nodes.iter().position(|node| self.short_name(node) == Some(short))?;
+        u32::try_from(at).ok().and_then(NonZeroU32::new).map(Id)
     }
 
     /// The definition's last word: `PodSpec`.
@@ -271,6 +301,10 @@ impl Schemas {
         size_of::<Self>() + self.nodes.iter().map(node).sum::<usize>() + texts + size_of_val(&*self.bodies)
     }
 }
+
+/// Where Kubernetes' own types are defined.
+const BUILT_IN: &[&str] =
+    &["io.k8s.api.", "io.k8s.kube-aggregator.pkg.apis.", "io.k8s.apiextensions-apiserver.pkg.apis."];
 
 /// What is known where nothing is.
 static NOTHING: LazyLock<Schema> = LazyLock::new(Schema::default);

@@ -53,7 +53,8 @@ pub(super) fn document(document: &[u8]) -> Result<Schemas, BadDocument> {
         let path = if below.is_empty() { resource } else { format!("{resource}/{below}") };
         all.push(Bodies { path: compiler.text(&path)?, post, put });
     }
-    Ok(compiler.done(all, custom))
+    let kinds = compiler.kinds()?;
+    Ok(compiler.done(all, kinds, custom))
 }
 
 /// `/apis/apps/v1/namespaces/{namespace}/deployments/{name}/scale` is deployments and scale.
@@ -130,12 +131,27 @@ impl<'t> Compiler<'t> {
         }
     }
 
-    fn done(self, bodies: Vec<Bodies>, custom: bool) -> Schemas {
+    /// What `x-kubernetes-group-version-kind` names, in all definitions.
+    fn kinds(&mut self) -> Result<Vec<Text>, BadDocument> {
+        let tape = self.tape;
+        let mut names = Vec::new();
+        for at in self.places.values() {
+            let Some(kinds) = one(tape, *at, "x-kubernetes-group-version-kind") else { continue };
+            let kinds = tape.elements(kinds).filter_map(|kind| one(tape, kind, "kind"));
+            names.extend(kinds.map(|name| tape.string(name)));
+        }
+        names.sort_unstable();
+        names.dedup();
+        names.iter().map(|name| self.text(name)).collect()
+    }
+
+    fn done(self, bodies: Vec<Bodies>, kinds: Vec<Text>, custom: bool) -> Schemas {
         let texts = Texts { all: self.all.into(), ends: self.ends.into() };
         Schemas {
             nodes: self.nodes.into(),
             texts,
             bodies: bodies.into(),
+            kinds: kinds.into(),
             custom,
             patterns: Default::default(),
         }
