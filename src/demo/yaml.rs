@@ -64,6 +64,6 @@ mod tests {
         assert_eq!(two.duplicate.unwrap(), "line 3: key \"a\" already set in map");
         assert_eq!(read("").unwrap().value, Value::Null);
         assert!(read("a: b: c").is_err_and(|why| why.starts_with("yaml: ")));
-        assert_eq!(write(&json!({"b": 1, "a": [true]})), "a:\n  - true\nb: 1\n");
+        assert_eq!(write(&json!({"b": 1, "a": [true]})), "a:\n- true\nb: 1\n");
     }
 }
