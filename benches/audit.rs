@@ -11,6 +11,7 @@ use gatelog::{
         policy::{Policy, Question, SHIPPED},
         redact::{About, Builtins, Key, Part, Redactor},
     },
+    codec::document::Document,
     identity::User,
     request::Asked,
 };
@@ -171,7 +172,7 @@ fn request_object(bencher: Bencher<'_, '_>, size: usize) {
             trail
         })
         .bench_local_values(|mut trail| {
-            trail.request(&headers, &body);
+            trail.request(&headers, &Document::new(&headers, &body));
             trail
         });
 }

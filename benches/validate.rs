@@ -1,14 +1,18 @@
-//! What a catalogue of a large cluster takes, and what looking up in it costs every request. Memory is what the allocator counts.
+//! What a catalogue of a large cluster takes, what looking up in it costs every request, and what it costs to read a body, beside
+//! serde_json. Memory is what the allocator counts.
 
-use divan::{AllocProfiler, Bencher, black_box};
+use divan::{AllocProfiler, Bencher, black_box, counter::BytesCount};
 use gatelog::{
+    audit::redact::{About, Builtins, Key, Redactor},
     cluster::discovery::{self, Group},
+    codec::tape::Tape,
     request::{RequestInfo, Target},
     validate::catalog::{Catalog, Metrics, Served},
 };
 use http::Method;
 use prometheus::Registry;
 use serde_json::{Value, json};
+use std::cell::Cell;
 
 #[global_allocator]
 static ALLOCATOR: AllocProfiler = AllocProfiler::system();
@@ -73,4 +77,65 @@ fn catalog_find(bencher: Bencher, target: &str) {
     let Ok(target) = Target::parse(target) else { return };
     let Ok(info) = RequestInfo::parse(&Method::GET, &target) else { return };
     bencher.bench(|| catalog.find(black_box(&info)));
+}
+
+/// A Deployment of 4 KB and a ConfigMap of 1 MB, on one line.
+fn body(name: &str) -> String {
+    let container = |i: usize| {
+        json!({"name": format!("c{i}"), "image": format!("registry.example/app/web:1.2{i}"),
+            "args": ["--port=8080", "--verbose"], "ports": [{"containerPort": 8080, "protocol": "TCP"}],
+            "env": [{"name": "A", "value": "1"},
+                {"name": "POD", "valueFrom": {"fieldRef": {"apiVersion": "v1", "fieldPath": "metadata.name"}}}],
+            "resources": {"limits": {"cpu": "500m", "memory": "1Gi"}, "requests": {"cpu": "250m", "memory": "512Mi"}},
+            "livenessProbe": {"httpGet": {"path": "/healthz", "port": 8080, "scheme": "HTTP"}, "periodSeconds": 3},
+            "volumeMounts": [{"name": "data", "mountPath": "/data", "readOnly": true}]})
+    };
+    let labels = json!({"app": "web", "tier": "front"});
+    let object = match name {
+        "deployment" => json!({"apiVersion": "apps/v1", "kind": "Deployment",
+            "metadata": {"name": "web", "namespace": "shop", "labels": labels},
+            "spec": {"replicas": 3, "selector": {"matchLabels": labels}, "template": {"metadata": {"labels": labels},
+                "spec": {"containers": (0..7).map(container).collect::<Vec<_>>()}}}}),
+        _ => {
+            let line = "key = value of a line, \"quoted\"\n";
+            let file = |i: usize| (format!("file-{i}"), Value::from(line.repeat(2_000)));
+            json!({"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "files"},
+                "data": (0..16).map(file).collect::<serde_json::Map<_, _>>()})
+        }
+    };
+    object.to_string()
+}
+
+const BODIES: [&str; 2] = ["deployment", "configmap"];
+
+/// What the others are held against.
+#[divan::bench(args = BODIES)]
+fn body_serde_json(bencher: Bencher, name: &str) {
+    let body = body(name);
+    bencher
+        .counter(BytesCount::new(body.len()))
+        .bench(|| serde_json::from_slice::<Value>(black_box(body.as_bytes())).is_ok());
+}
+
+#[divan::bench(args = BODIES)]
+fn body_tape(bencher: Bencher, name: &str) {
+    let body = body(name);
+    bencher
+        .counter(BytesCount::new(body.len()))
+        .bench(|| Tape::of_bytes(black_box(body.as_bytes()), 10_000, &Cell::new(1 << 21)).is_ok());
+}
+
+/// What the record adds to one that was read: what is secret is looked for.
+#[divan::bench(args = BODIES)]
+fn body_redacted(bencher: Bencher, name: &str) {
+    let body = body(name);
+    let redactor = Redactor::new(Key::new(b"k"), Builtins::NONE, Vec::new()).ok();
+    let tape = Tape::of_bytes(body.as_bytes(), 10_000, &Cell::new(1 << 21)).ok();
+    let about = About::default();
+    bencher.counter(BytesCount::new(body.len())).bench(|| {
+        redactor
+            .as_ref()
+            .zip(tape.as_ref())
+            .is_some_and(|(redactor, tape)| redactor.tape(&about, tape).is_ok())
+    });
 }

@@ -86,6 +86,7 @@ use tree::leaf::AuditId;
 
 pub use cidr::{BadCidr, Cidr};
 pub use journal::{Settled, segment::FolderError};
+pub(crate) use object::aside;
 pub use trail::{End, Trail};
 
 /// How the record is kept.

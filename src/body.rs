@@ -28,7 +28,7 @@ pub struct Budget {
 
 /// A part of the budget, given back when dropped.
 #[derive(Debug)]
-struct Held {
+pub struct Held {
     budget: Arc<Budget>,
     bytes: usize,
 }
@@ -89,6 +89,16 @@ impl Budget {
     /// What is left, in bytes.
     pub fn left(&self) -> usize {
         self.left.load(Relaxed)
+    }
+
+    /// Sets some of it aside.
+    ///
+    /// # Errors
+    /// There is not so much left.
+    pub fn hold(self: &Arc<Self>, bytes: usize) -> Result<Held, BadBody> {
+        let mut held = Held::new(self);
+        held.grow(bytes)?;
+        Ok(held)
     }
 
     fn take(self: &Arc<Self>, bytes: usize) -> Result<(), BadBody> {

@@ -2,6 +2,8 @@
 
 pub mod cbor;
 pub mod document;
+pub mod goyaml;
+pub mod head;
 pub mod json;
 pub mod protobuf;
 pub mod tape;

@@ -11,7 +11,7 @@ mod way;
 pub use client::Client;
 
 use crate::{
-    audit::Audit,
+    audit::{self, Audit},
     authn::Authn,
     authz::{
         Authz, Permit,
@@ -246,13 +246,19 @@ impl Gateway {
             || plan.wants_body()
             || selfreview::is_self_review(&permit.asked().info);
         let body = Inbound::read(body, &head.headers, whole, reading, &self.budget).await?;
-        if let Some(bytes) = body.bytes() {
-            way.trail.request(&head.headers, bytes);
-        }
         let document = body.bytes().map(|bytes| Document::new(&head.headers, bytes));
+        if let Some(document) = &document {
+            way.trail.request(&head.headers, document);
+        }
+        // Others wait neither for a long body to be read nor for what is held of it meanwhile.
+        if let Some(document) = document.as_ref().filter(|_| plan.wants_body()) {
+            audit::aside(document.bytes().len(), || document.tape().is_ok());
+        }
+        let weight = document.as_ref().map_or(0, Document::weight);
+        let held = self.budget.hold(weight)?;
         let checking = self.validate.body(&mut plan, &permit, &head.headers, document.as_ref());
         by(way.deadline, checking).await??;
-        drop(document);
+        drop((document, held));
         if plan.is_envelope_only() {
             way.trail.annotate("gatelog.dev/validated", "envelope".to_owned());
         }

@@ -167,11 +167,13 @@ impl Capture {
             told.name = wire.beginning().meta.name;
             return told;
         }
-        let read = recipe.read(&wire);
+        let read = recipe.read(&wire, None);
         if self.need.name {
-            told.name = read.as_ref().map_or_else(|_| wire.beginning().meta.name, |o| o.meta.name.clone());
+            told.name = read
+                .as_ref()
+                .map_or_else(|_| wire.beginning().meta.name, |body| body.object.meta.name.clone());
         }
-        let is_status = self.need.status && read.as_ref().is_ok_and(|object| object.kind == "Status");
+        let is_status = self.need.status && read.as_ref().is_ok_and(|body| body.object.kind == "Status");
         if !self.need.object && !is_status {
             return told;
         }
@@ -189,7 +191,7 @@ impl Capture {
             told.held = grown;
             written.json
         } else {
-            let object = read.unwrap_or_default();
+            let object = read.map(|body| body.object).unwrap_or_default();
             recipe.omitted(&Omitted::Room, self.total, &digest(), wire.content_type(), &object)
         });
         told

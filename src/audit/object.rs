@@ -15,7 +15,7 @@
 //!
 //! Reading is bounded in bytes, depth and values whatever the body is ([`MOST_READ`]), and long work is done [aside].
 
-mod scan;
+mod managed;
 mod wire;
 
 use super::{
@@ -24,13 +24,20 @@ use super::{
     redact::{About, Redactor, Unreadable},
 };
 use crate::{
-    codec::{cbor, protobuf},
+    codec::{
+        cbor,
+        document::{Document, Undecodable},
+        head::Head,
+        protobuf,
+        tape::{Kind, Tape},
+    },
     status::push_json_str,
 };
 use aws_lc_rs::hmac;
 use std::{
     borrow::Cow,
     fmt::Write as _,
+    ops::Deref,
     sync::{Condvar, Mutex, PoisonError},
 };
 use tokio::runtime::{Handle, RuntimeFlavor};
@@ -43,6 +50,8 @@ const DEEPEST: usize = 100;
 const MOST_READ: usize = 4 << 20;
 /// Work, as bytes of JSON, for which other requests of the thread do not wait.
 const LONG: usize = 64 << 10;
+/// Keys and values that are read of a body; more than are looked through for what is secret, so that it is still told what the body is.
+const MOST_NODES: usize = 1 << 21;
 
 /// Why a body is not recorded as it is.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -55,11 +64,25 @@ pub(super) enum Omitted {
     Room,
 }
 
-/// What a body is, and says of itself.
+/// A body that was read.
+#[derive(Debug)]
+pub(super) struct Body<'t> {
+    /// What it says of itself.
+    pub(super) object: Object,
+    /// What of it is recorded, on one line; as it came where nothing is.
+    line: Held<'t>,
+}
+
+/// A tape that others read too, or one of the record's own.
+#[derive(Debug)]
+enum Held<'t> {
+    Theirs(&'t Tape<'t>),
+    Ours(Tape<'t>),
+}
+
+/// What a body says of itself.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub(super) struct Object {
-    /// The text on one line.
-    pub(super) json: String,
     /// Top-level `apiVersion`.
     pub(super) api_version: String,
     /// Top-level `kind`.
@@ -113,29 +136,41 @@ impl Keep {
 // === impl Recipe ===
 
 impl Recipe<'_> {
-    /// The whole body.
-    pub(super) fn read(&self, wire: &Wire<'_>) -> Result<Object, Omitted> {
-        scan::read(&wire.json(self.most.max(MOST_READ))?, self.keep)
+    /// The whole body. `document`: the same, where others read it too.
+    pub(super) fn read<'t, 'd: 't>(
+        &self,
+        wire: &Wire<'t>,
+        document: Option<&'t Document<'d>>,
+    ) -> Result<Body<'t>, Omitted> {
+        let most = self.most.max(MOST_READ);
+        let tape = match document.filter(|_| wire.is_plain()) {
+            Some(document) => Held::Theirs(document.tape()?),
+            None => Held::Ours(wire.tape(most)?),
+        };
+        if tape.text().len() > most {
+            return Err(Omitted::Size);
+        }
+        Body::of(tape, self.keep)
     }
 
     /// What the event says of a body. `digest`: of its bytes on the wire, `size` of them.
     pub(super) fn write(
         &self,
         wire: &Wire<'_>,
-        read: &Result<Object, Omitted>,
+        read: &Result<Body<'_>, Omitted>,
         size: u64,
         digest: impl FnOnce() -> hmac::Tag,
     ) -> Written {
         let (why, object) = match read {
-            Ok(object) if object.json.len() > self.most => (Omitted::Size, Cow::Borrowed(object)),
-            Ok(object) => match self.redactor.body(&self.about, &object.json) {
+            Ok(body) if body.line.raw(0).len() > self.most => (Omitted::Size, Cow::Borrowed(&body.object)),
+            Ok(body) => match self.redactor.tape(&self.about, &body.line) {
                 // Marks are longer than short values.
                 Ok(redacted) if redacted.text.len() <= self.most.saturating_mul(2) => {
                     let rules = redacted.rules.iter().map(|rule| (*rule).to_owned()).collect();
                     return Written { json: redacted.text.into_owned().into_bytes(), rules };
                 }
-                Ok(_) => (Omitted::Size, Cow::Borrowed(object)),
-                Err(why) => (why.into(), Cow::Borrowed(object)),
+                Ok(_) => (Omitted::Size, Cow::Borrowed(&body.object)),
+                Err(why) => (why.into(), Cow::Borrowed(&body.object)),
             },
             // What a text is that is none, nobody knows.
             Err(why @ Omitted::Encoding(_)) if !wire.is_protobuf() => {
@@ -180,6 +215,69 @@ impl Recipe<'_> {
             out.push(b'}');
         }
         out
+    }
+}
+
+// === impl Body ===
+
+impl<'t> Body<'t> {
+    fn of(tape: Held<'t>, keep: Keep) -> Result<Self, Omitted> {
+        if tape.depth() > DEEPEST {
+            return Err(Omitted::Depth);
+        }
+        if tape.traits().odd_numbers && (0..tape.count()).any(|at| is_out_of_range(&tape, at)) {
+            return Err(Omitted::encoding("a number is out of range"));
+        }
+        let object = Object::of(&tape);
+        let left_out = if keep == Keep::NoManagedFields { managed::keys(&tape) } else { Vec::new() };
+        let line = if keep == Keep::Nothing || left_out.is_empty() && tape.is_one_line() {
+            tape
+        } else {
+            Held::Ours(tape.one_line(&left_out))
+        };
+        Ok(Self { object, line })
+    }
+}
+
+/// Beyond what a double holds, readers disagree or give up.
+fn is_out_of_range(tape: &Tape<'_>, at: usize) -> bool {
+    tape.kind(at) == Kind::Number && !tape.raw(at).parse().is_ok_and(|n: f64| n.is_finite())
+}
+
+impl<'t> Deref for Held<'t> {
+    type Target = Tape<'t>;
+
+    fn deref(&self) -> &Tape<'t> {
+        match self {
+            Self::Theirs(tape) => tape,
+            Self::Ours(tape) => tape,
+        }
+    }
+}
+
+// === impl Object ===
+
+impl Object {
+    /// Of a text, or of the beginning of one.
+    fn of(tape: &Tape<'_>) -> Self {
+        let mut items = 0;
+        for list in tape.get(0, "items") {
+            items += tape.elements(list).count() as u64;
+        }
+        Self { items: (items > 0).then_some(items), ..Head::of_tape(tape).into() }
+    }
+}
+
+impl From<Head> for Object {
+    fn from(head: Head) -> Self {
+        let meta = ObjectMeta {
+            namespace: head.namespace,
+            name: head.name,
+            uid: head.uid,
+            resource_version: head.resource_version,
+        };
+        let generated = !head.generate_name.is_empty();
+        Self { api_version: head.api_version, kind: head.kind, meta, generated, items: None }
     }
 }
 
@@ -229,7 +327,7 @@ pub(super) fn is_discovery(path: &str) -> bool {
 
 /// Does `work` of that `weight` (bytes of JSON). Where it is long, the other requests of this thread are handed to another one
 /// meanwhile, and no more of it is done at a time than there are processors.
-pub(super) fn aside<T>(weight: usize, work: impl FnOnce() -> T) -> T {
+pub(crate) fn aside<T>(weight: usize, work: impl FnOnce() -> T) -> T {
     let shared =
         || Handle::try_current().is_ok_and(|handle| handle.runtime_flavor() == RuntimeFlavor::MultiThread);
     if weight <= LONG || std::thread::panicking() || !shared() {
@@ -303,6 +401,21 @@ impl From<cbor::Error> for Omitted {
         }
     }
 }
+
+impl From<&Undecodable> for Omitted {
+    fn from(why: &Undecodable) -> Self {
+        match why {
+            Undecodable::Json(why) => (*why).into(),
+            Undecodable::Protobuf(why) => (*why).into(),
+            Undecodable::Cbor(why) => (*why).into(),
+            Undecodable::Yaml(_) => Self::encoding(NO_YAML),
+            Undecodable::Unsure(why) => Self::Encoding(why.clone()),
+        }
+    }
+}
+
+/// The parser's own words may quote the text.
+const NO_YAML: &str = "it is no YAML document, or has too many values";
 
 impl From<Unreadable> for Omitted {
     fn from(why: Unreadable) -> Self {

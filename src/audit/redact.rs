@@ -25,7 +25,7 @@ mod shapes;
 mod uri;
 mod walk;
 
-use crate::request::RequestInfo;
+use crate::{codec::tape::Tape, request::RequestInfo};
 use place::Place;
 use rule::Checked;
 use std::borrow::Cow;
@@ -113,6 +113,24 @@ impl Redactor {
         let walk = Walk::new(self, *about, MOST_NODES);
         let new = walk.body(text)?;
         Ok(self.told(&walk, text, new))
+    }
+
+    /// The same, read: the text of node 0, without what stands around it.
+    ///
+    /// # Errors
+    /// What it cannot look through must not be recorded.
+    pub fn tape<'r, 't>(
+        &'r self,
+        about: &About<'r>,
+        tape: &'t Tape<'_>,
+    ) -> Result<Redacted<'r, 't>, Unreadable> {
+        if tape.depth() > DEEPEST {
+            return Err(Unreadable::Depth(b'{'));
+        }
+        let left = MOST_NODES.checked_sub(tape.count()).ok_or(Unreadable::Nodes)?;
+        let walk = Walk::new(self, *about, left);
+        let new = walk.tape(tape);
+        Ok(self.told(&walk, tape.raw(0), new))
     }
 
     /// A request's target, as `requestURI` holds it: path and query.

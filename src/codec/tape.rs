@@ -9,7 +9,7 @@
 
 mod read;
 #[cfg(test)]
-mod tests;
+pub(super) mod tests;
 
 use read::Reader;
 use std::{borrow::Cow, cell::Cell, fmt};
@@ -171,6 +171,13 @@ impl<'a> Tape<'a> {
         }
     }
 
+    /// What can be seen of a text that may go on behind its last byte, or stop being JSON before: what is open ends there. A key
+    /// may be without a value, and is then the last node.
+    pub fn beginning(text: &'a str, depth: usize, left: &Cell<usize>) -> Self {
+        let Reader { nodes, depth, traits, .. } = Reader::beginning(text.as_bytes(), depth, left);
+        Self { text: text.into(), nodes, depth, traits }
+    }
+
     /// The whole text.
     pub fn text(&self) -> &str {
         &self.text
@@ -273,6 +280,48 @@ impl<'a> Tape<'a> {
         self.members(at).filter(move |(key, _)| self.string(*key) == name).map(|(_, value)| value)
     }
 
+    /// The same on one line: nothing between the tokens, U+FFFD for halves of surrogate pairs. The members with the keys
+    /// `left_out`, in the order of the text, are not there.
+    pub fn one_line(&self, left_out: &[usize]) -> Tape<'static> {
+        let (start, end) = self.span(0);
+        let mut line = Line {
+            text: String::with_capacity(end - start),
+            nodes: Vec::with_capacity(self.nodes.len()),
+            open: Vec::with_capacity(self.depth),
+            depth: 0,
+        };
+        let mut left_out = left_out.iter().copied().peekable();
+        let mut at = 0;
+        loop {
+            line.close(at);
+            let Some(node) = self.nodes.get(at) else { break };
+            if left_out.next_if_eq(&at).is_some() {
+                at = self.after(at + 1);
+                continue;
+            }
+            line.separate();
+            match node.kind() {
+                kind @ (Kind::Object | Kind::Array) => line.open(kind, node.after()),
+                Kind::Escaped if self.traits.unicode_escapes => {
+                    let token = self.raw(at);
+                    line.push(Kind::Escaped, lone_surrogates(token).as_deref().unwrap_or(token));
+                }
+                kind => line.push(kind, self.raw(at)),
+            }
+            at += 1;
+        }
+        let traits = Traits { blanks: false, ..self.traits };
+        Tape { text: line.text.into(), nodes: line.nodes, depth: line.depth, traits }
+    }
+
+    /// Whether [`one_line`](Self::one_line) would change nothing of the text of node 0.
+    pub fn is_one_line(&self) -> bool {
+        let odd = |(i, node): (usize, &Node)| {
+            node.kind() == Kind::Escaped && lone_surrogates(self.raw(i)).is_some()
+        };
+        !self.traits.blanks && !(self.traits.unicode_escapes && self.nodes.iter().enumerate().any(odd))
+    }
+
     /// The first node that is not inside this one.
     pub fn after(&self, at: usize) -> usize {
         // Always forward, so that no walk can hang.
@@ -307,6 +356,92 @@ impl<'a> Tape<'a> {
             Kind::Bool | Kind::Null => out.push_str(self.raw(at)),
         }
     }
+}
+
+/// A text that is put together, and its nodes.
+struct Line {
+    text: String,
+    nodes: Vec<Node>,
+    /// What is open, outermost first.
+    open: Vec<Level>,
+    depth: usize,
+}
+
+struct Level {
+    /// The first node of the text that is read that is not inside.
+    after: usize,
+    node: usize,
+    kind: Kind,
+    /// What comes before its next child.
+    before: &'static str,
+}
+
+impl Line {
+    /// Closes what ends before the node `at`.
+    fn close(&mut self, at: usize) {
+        while let Some(level) = self.open.pop_if(|level| level.after <= at) {
+            self.text.push(if level.kind == Kind::Object { '}' } else { ']' });
+            let after = self.nodes.len();
+            if let Some(node) = self.nodes.get_mut(level.node) {
+                *node = Node::new(level.kind, node.start as usize, self.text.len(), after);
+            }
+        }
+    }
+
+    fn separate(&mut self) {
+        let Some(level) = self.open.last_mut() else { return };
+        self.text.push_str(level.before);
+        level.before = if level.kind == Kind::Object && level.before != ":" { ":" } else { "," };
+    }
+
+    fn open(&mut self, kind: Kind, after: usize) {
+        let node = self.nodes.len();
+        self.push(kind, if kind == Kind::Object { "{" } else { "[" });
+        self.open.push(Level { after, node, kind, before: "" });
+        self.depth = self.depth.max(self.open.len());
+    }
+
+    fn push(&mut self, kind: Kind, token: &str) {
+        let start = self.text.len();
+        self.text.push_str(token);
+        self.nodes.push(Node::new(kind, start, self.text.len(), self.nodes.len() + 1));
+    }
+}
+
+/// `token` with U+FFFD for each escaped half of a surrogate pair; None when there is none.
+fn lone_surrogates(token: &str) -> Option<String> {
+    if !token.contains("\\u") {
+        return None;
+    }
+    let mut out = String::with_capacity(token.len());
+    let mut rest = token;
+    let mut found = false;
+    let unit =
+        |text: &str| -> Option<u16> { u16::from_str_radix(text.strip_prefix("\\u")?.get(..4)?, 16).ok() };
+    while let Some((plain, _)) = rest.split_once('\\') {
+        out.push_str(plain);
+        rest = rest.get(plain.len()..).unwrap_or_default();
+        let length = match unit(rest) {
+            None => 2,
+            Some(0xd800..=0xdbff)
+                if rest.get(6..).and_then(unit).is_some_and(|u| (0xdc00..=0xdfff).contains(&u)) =>
+            {
+                12
+            }
+            Some(0xd800..=0xdfff) => {
+                found = true;
+                out.push_str("\\ufffd");
+                rest = rest.get(6..).unwrap_or_default();
+                continue;
+            }
+            Some(_) => 6,
+        };
+        let (escape, after) = rest.split_at_checked(length).unwrap_or((rest, ""));
+        out.push_str(escape);
+        rest = after;
+    }
+    out.push_str(rest);
+    found.then_some(out)
 }
 
 fn push_string(out: &mut String, text: &str) {

@@ -3,9 +3,11 @@
 use base64::{Engine, engine::general_purpose::STANDARD};
 use gatelog::codec::{
     document::Undecodable,
+    goyaml::{self, Limits, Refused},
     tape::{Tape, Unreadable},
 };
 use serde::Deserialize;
+use serde_json::Value;
 use std::cell::Cell;
 
 #[derive(Deserialize)]
@@ -34,4 +36,35 @@ fn what_is_no_json_is_told_in_gos_words() {
             }
         }
     }
+}
+
+#[derive(Deserialize)]
+struct Yaml {
+    text: String,
+    json: Option<String>,
+    error: Option<String>,
+    strict: Option<String>,
+}
+
+#[test]
+fn yaml_is_read_as_kubernetes_reads_it_or_left_open() {
+    let limits = Limits { nodes: 1 << 18, json: 16 << 20 };
+    let mut open = 0;
+    for line in include_str!("../golden/yaml-text.jsonl").lines() {
+        let row: Yaml = serde_json::from_str(line).unwrap();
+        let shown = &row.text;
+        match goyaml::to_json(shown, limits) {
+            Ok(read) => {
+                let value = |json: &str| serde_json::from_str::<Value>(json).unwrap();
+                let want = row.json.unwrap_or_else(|| panic!("{shown:?}: {:?}", row.error));
+                assert_eq!(value(&read.json), value(&want), "{shown:?}");
+                let lines: String = read.duplicates.iter().map(|line| format!("\n  {line}")).collect();
+                let strict = (!lines.is_empty()).then(|| format!("yaml: unmarshal errors:{lines}"));
+                assert_eq!(strict, row.strict, "{shown:?}");
+            }
+            Err(Refused::No(why)) => assert_eq!(Some(why), row.error, "{shown:?}"),
+            Err(Refused::Unsure(_)) => open += usize::from(row.json.is_some()),
+        }
+    }
+    assert!(open <= 120, "{open} texts are left open");
 }

@@ -1,16 +1,16 @@
 //! Bodies as they go over the wire, and the JSON that they are: gzip undone, Kubernetes protobuf, CBOR and YAML read as the API
 //! server reads them. Which of them a body is, its first bytes tell where they can; else its `Content-Type`.
 
-use super::{Object, Omitted, scan};
-use crate::codec::{cbor, protobuf, yaml};
+use super::{MOST_NODES, NO_YAML, Object, Omitted};
+use crate::codec::{cbor, goyaml, head::Head, protobuf, tape::Tape};
 use http::{HeaderMap, header};
 use serde::de::IgnoredAny;
-use std::{borrow::Cow, io::Read};
+use std::{borrow::Cow, cell::Cell, io::Read};
 
 /// Levels of nesting that are read of protobuf and CBOR.
 const DEEPEST: usize = super::DEEPEST;
 /// Values of a YAML text: parsing them is the slowest of all that is done here.
-const YAML_NODES: usize = 50_000;
+const YAML_NODES: usize = 1 << 18;
 /// Bytes of a longer body that are searched for what it is.
 pub(in crate::audit) const BEGINNING: usize = 16 << 10;
 
@@ -80,13 +80,24 @@ impl<'a> Wire<'a> {
         Ok(text)
     }
 
+    /// The body, read.
+    pub(super) fn tape(&self, most: usize) -> Result<Tape<'a>, Omitted> {
+        Ok(Tape::read(self.json(most)?, DEEPEST, &Cell::new(MOST_NODES))?)
+    }
+
+    /// Whether its type is all that tells what it is: neither gzip, nor a format that its first bytes tell and its type does not.
+    pub(super) fn is_plain(&self) -> bool {
+        let is = |magic: &[u8], name| self.bytes.starts_with(magic) && !self.is(name);
+        !self.is_gzip && !is(protobuf::MAGIC, "protobuf") && !is(cbor::MAGIC, "cbor")
+    }
+
     /// What a body says of itself before it becomes long, as far as that can be seen: it may go on behind these bytes.
     pub(in crate::audit) fn beginning(&self) -> Object {
         let unpacked = self.is_gzip.then(|| beginning_of_gzip(self.bytes));
         let plain = unpacked.as_deref().unwrap_or(self.bytes);
         let plain = plain.get(..BEGINNING).unwrap_or(plain);
         if plain.starts_with(protobuf::MAGIC) {
-            return beginning_of_protobuf(plain);
+            return Head::of_protobuf(plain).into();
         }
         let text = match std::str::from_utf8(plain) {
             Ok(text) => text,
@@ -95,7 +106,8 @@ impl<'a> Wire<'a> {
                 .and_then(|valid| std::str::from_utf8(valid).ok())
                 .unwrap_or_default(),
         };
-        scan::beginning(text)
+        let tape = Tape::beginning(text, DEEPEST, &Cell::new(MOST_NODES));
+        Object { items: None, ..Object::of(&tape) }
     }
 
     /// Whether it is Kubernetes protobuf, plain.
@@ -129,87 +141,9 @@ fn beginning_of_gzip(bytes: &[u8]) -> Vec<u8> {
 }
 
 fn of_yaml(text: &str, most: usize) -> Result<String, Omitted> {
-    // A long scalar that many aliases stand for is a bomb as well.
-    let aliased = most / text.len().max(1);
-    let limits = yaml::Limits { bytes: most, nodes: YAML_NODES, documents: 1, aliased };
-    let no_yaml = || Omitted::encoding("it is no YAML document, or has too many values");
-    let mut documents = yaml::documents_within(text, limits).map_err(|_| no_yaml())?;
-    let value = documents.pop().ok_or_else(no_yaml)?.value;
-    let json = serde_json::to_string(&value).map_err(|_| no_yaml())?;
-    if json.len() > most { Err(Omitted::Size) } else { Ok(json) }
-}
-
-/// Kind and names of an object, of whose message only the beginning is there: the numbers are those of `runtime.Unknown`,
-/// `TypeMeta` and `ObjectMeta`, which every object has first. Of a list they are others.
-fn beginning_of_protobuf(body: &[u8]) -> Object {
-    let mut found = Object::default();
-    let text = |field: Option<&[u8]>| {
-        field.and_then(|bytes| std::str::from_utf8(bytes).ok()).unwrap_or_default().to_owned()
-    };
-    let mut raw = &b""[..];
-    fields(body.get(protobuf::MAGIC.len()..).unwrap_or_default(), |number, bytes, _| match number {
-        1 => fields(bytes, |number, bytes, whole| match number {
-            1 => found.api_version = text(whole.then_some(bytes)),
-            2 => found.kind = text(whole.then_some(bytes)),
-            _ => {}
-        }),
-        2 => raw = bytes,
-        _ => {}
-    });
-    if found.kind.is_empty() || found.kind.ends_with("List") || found.kind == "Status" {
-        return found;
-    }
-    let mut metadata = None;
-    fields(raw, |number, bytes, _| {
-        if number == 1 {
-            metadata.get_or_insert(bytes);
-        }
-    });
-    let meta = &mut found.meta;
-    fields(metadata.unwrap_or_default(), |number, bytes, whole| {
-        let field = match number {
-            1 => &mut meta.name,
-            3 => &mut meta.namespace,
-            5 => &mut meta.uid,
-            6 => &mut meta.resource_version,
-            _ => return,
-        };
-        *field = text(whole.then_some(bytes));
-    });
-    found
-}
-
-/// The fields of a message that hold bytes, and whether all of their bytes are there.
-fn fields<'a>(mut rest: &'a [u8], mut field: impl FnMut(u64, &'a [u8], bool)) {
-    fn varint(rest: &mut &[u8]) -> Option<u64> {
-        let mut value = 0u64;
-        for shift in (0..64).step_by(7) {
-            let (byte, after) = rest.split_first()?;
-            *rest = after;
-            value |= u64::from(byte & 0x7f) << shift;
-            if byte & 0x80 == 0 {
-                return Some(value);
-            }
-        }
-        None
-    }
-    while let Some(key) = varint(&mut rest) {
-        let skip = match key & 7 {
-            0 => {
-                if varint(&mut rest).is_none() {
-                    return;
-                }
-                0
-            }
-            1 => 8,
-            5 => 4,
-            2 => {
-                let Some(length) = varint(&mut rest).and_then(|n| usize::try_from(n).ok()) else { return };
-                field(key >> 3, rest.get(..length).unwrap_or(rest), length <= rest.len());
-                length
-            }
-            _ => return,
-        };
-        rest = rest.get(skip..).unwrap_or_default();
+    let limits = goyaml::Limits { nodes: YAML_NODES, json: most };
+    match goyaml::to_json(text, limits) {
+        Ok(read) => Ok(read.json),
+        Err(_) => Err(Omitted::encoding(NO_YAML)),
     }
 }

@@ -136,9 +136,26 @@ impl<'r> Walk<'r> {
     ) -> Result<Option<String>, Unreadable> {
         let tape = Tape::read(text, DEEPEST, &self.left)?;
         let place = root(&tape);
+        Ok(self.rewritten(&tape, place, nesting, 0..text.len()))
+    }
+
+    /// A body that was read; None when nothing in it has to go. What stands around it is not there.
+    pub(super) fn tape(&self, tape: &Tape<'_>) -> Option<String> {
+        let (start, end) = tape.span(0);
+        self.rewritten(tape, self.root(tape), 0, start..end)
+    }
+
+    /// That range of the text, without what has to go.
+    fn rewritten(
+        &self,
+        tape: &Tape<'_>,
+        place: Place,
+        nesting: usize,
+        range: Range<usize>,
+    ) -> Option<String> {
         let mut pass = Pass {
             walk: self,
-            tape: &tape,
+            tape,
             nesting,
             edits: Vec::new(),
             states: Vec::new(),
@@ -147,18 +164,19 @@ impl<'r> Walk<'r> {
         };
         pass.visit(0, place, 0..0);
         if pass.edits.is_empty() {
-            return Ok(None);
+            return None;
         }
-        let mut out = String::with_capacity(text.len() + 64 * pass.edits.len());
-        let mut done = 0;
+        let text = tape.text();
+        let mut out = String::with_capacity(range.len() + 64 * pass.edits.len());
+        let mut done = range.start;
         for (start, end, new) in &pass.edits {
             debug_assert!(done <= *start && start <= end, "edits are in order");
             out.push_str(text.get(done..*start).unwrap_or_default());
             out.push_str(new);
             done = *end;
         }
-        out.push_str(text.get(done..).unwrap_or_default());
-        Ok(Some(out))
+        out.push_str(text.get(done..range.end).unwrap_or_default());
+        Some(out)
     }
 
     fn root(&self, tape: &Tape<'_>) -> Place {

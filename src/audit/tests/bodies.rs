@@ -1,6 +1,7 @@
 //! What becomes of bodies.
 
 use super::*;
+use crate::codec::document::Document;
 use std::io::Write;
 
 fn policy(level: &str) -> String {
@@ -21,7 +22,7 @@ async fn last(
     let record = Record::new(&policy(level));
     let mut trail = record.begin(method, target);
     if trail.wants_request() {
-        trail.request(sent.0, &Bytes::copy_from_slice(sent.1));
+        trail.request(sent.0, &Document::new(sent.0, sent.1));
     }
     trail.kept().await.unwrap();
     trail.started(code, answer.0);

@@ -1,6 +1,7 @@
 //! What becomes of events when there is no room or no disk.
 
 use super::*;
+use crate::codec::document::Document;
 
 /// A record whose disk fails while `broken` is set.
 mod disk {
@@ -213,7 +214,7 @@ async fn a_body_without_room_is_refused_or_said() {
         let mut open = Vec::new();
         for _ in 0..6 {
             let mut trail = record.begin("POST", "/api/v1/namespaces/a/pods");
-            trail.request(&as_json(), &body);
+            trail.request(&as_json(), &Document::new(&as_json(), &body));
             open.push((trail.kept().await.is_ok(), trail));
         }
         assert!(open[0].0);

@@ -1,6 +1,7 @@
 //! What is secret, through a whole trail: whatever it is written in, nothing of it is in any line.
 
 use super::*;
+use crate::codec::document::Document;
 use crate::codec::protobuf::{Envelope, Writer};
 use base64::{Engine as _, engine::general_purpose::STANDARD};
 use redact::{Builtins, Rule};
@@ -51,7 +52,8 @@ async fn lines_of(exchange: Exchange<'_>) -> Vec<Value> {
     let (mut trail, parts) = record.open_with(method, target, &sent_headers);
     trail.begin_as(&alice(), "token-file", &Asked::parse(&parts).unwrap()).unwrap();
     if trail.wants_request() {
-        trail.request(&headers(sent.0), &Bytes::from(sent.1));
+        let headers = headers(sent.0);
+        trail.request(&headers, &Document::new(&headers, &sent.1));
     }
     trail.annotate("gatelog.dev/shadow", "https://u:hunter2-the-canary@x".into());
     trail.commit();
@@ -301,7 +303,7 @@ async fn a_rule_is_off_by_its_name_alone() {
         let off = off.iter().fold(Builtins::NONE, |off, rule| off.with(*rule));
         let record = Record::with(POLICY, |config| config.redaction.off = off);
         let mut trail = record.begin("POST", "/api/v1/namespaces/a/configmaps");
-        trail.request(&as_json(), &Bytes::from(body.to_string()));
+        trail.request(&as_json(), &Document::new(&as_json(), body.to_string().as_bytes()));
         drop(trail);
         let event = record.events().pop().unwrap();
         let is_mark = |key: &str| redact::is_mark(event["requestObject"]["data"][key].as_str().unwrap());
@@ -326,7 +328,7 @@ fn protobuf_of_every_kind_is_recorded_as_the_original_writes_it() {
         for golden in &golden {
             let body = Bytes::from(STANDARD.decode(golden["body"].as_str().unwrap()).unwrap());
             let mut trail = record.begin("PUT", "/apis/x.y/v1/things/a");
-            trail.request(&headers, &body);
+            trail.request(&headers, &Document::new(&headers, &body));
             trail.started(200, &headers);
             trail.tee(&body);
             trail.complete(End::default());
@@ -378,7 +380,7 @@ async fn names_are_found_in_every_encoding() {
             let record = Record::new(level);
             let mut trail = record.begin("POST", SECRETS_PATH);
             let kinds = HeaderMap::from_iter([(http::header::CONTENT_TYPE, HeaderValue::from_static(kind))]);
-            trail.request(&kinds, &Bytes::from(body.clone()));
+            trail.request(&kinds, &Document::new(&kinds, body.as_ref()));
             drop(trail);
             let want = json!({"resource": "secrets", "namespace": "a", "name": "db", "uid": "u", "apiVersion": "v1", "resourceVersion": "7"});
             assert_eq!(record.events().pop().unwrap()["objectRef"], want, "{kind}");
@@ -391,7 +393,7 @@ async fn names_are_found_in_every_encoding() {
 fn a_request_that_ran_out_of_time_has_its_code() {
     let record = Record::new(POLICY);
     let mut trail = record.begin("POST", "/api/v1/namespaces/a/pods");
-    trail.request(&as_json(), &Bytes::from_static(br#"{"kind":"Pod","metadata":{"name":"p"}}"#));
+    trail.request(&as_json(), &Document::new(&as_json(), br#"{"kind":"Pod","metadata":{"name":"p"}}"#));
     trail.refused(&Status::timeout());
     drop(trail);
     let last = record.events().pop().unwrap();

@@ -9,6 +9,7 @@ use crate::{
         object::{self, Keep, Omitted, Recipe, Wire},
         redact::{About, Part},
     },
+    codec::document::Document,
     request::{RequestInfo, Verb},
     status::Status,
 };
@@ -31,7 +32,8 @@ impl Trail {
     }
 
     /// The whole request body, when it was read whole.
-    pub fn request(&mut self, headers: &HeaderMap, body: &Bytes) {
+    pub fn request(&mut self, headers: &HeaderMap, document: &Document<'_>) {
+        let body = document.bytes();
         if !self.wants_request() || body.is_empty() {
             return;
         }
@@ -57,12 +59,12 @@ impl Trail {
             digest.finish()
         };
         let (read, written) = object::aside(wire.weight(), || {
-            let read = recipe.read(&wire);
+            let read = recipe.read(&wire, Some(document));
             let written = is_recorded.then(|| recipe.write(&wire, &read, body.len() as u64, digest));
             (read, written)
         });
         let said = match &read {
-            Ok(object) => Cow::Borrowed(object),
+            Ok(body) => Cow::Borrowed(&body.object),
             Err(_) => Cow::Owned(wire.beginning()),
         };
         if matches!(this.verb, Verb::Create | Verb::Update) {

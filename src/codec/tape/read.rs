@@ -39,11 +39,28 @@ impl<'a, 'l> Reader<'a, 'l> {
         if u32::try_from(bytes.len()).is_err() {
             return Err(Unreadable::Size);
         }
-        let nodes = Vec::with_capacity((bytes.len() / 10).clamp(*ROOM.start(), *ROOM.end()));
-        let open = Vec::with_capacity(16);
-        let mut reader = Self { bytes, at: 0, nodes, open, left, depth: 0, traits: Traits::default() };
+        let mut reader = Self::new(bytes, left);
         reader.text(depth)?;
         Ok(reader)
+    }
+
+    /// What is read until the text ends or stops being JSON.
+    pub(super) fn beginning(bytes: &'a [u8], depth: usize, left: &'l Cell<usize>) -> Self {
+        let mut reader = Self::new(bytes, left);
+        // That it ends early is known.
+        if u32::try_from(bytes.len()).is_ok() && reader.text(depth).is_err() {
+            reader.at = bytes.len();
+            while let Some(node) = reader.open.last().copied() {
+                reader.close(node);
+            }
+        }
+        reader
+    }
+
+    fn new(bytes: &'a [u8], left: &'l Cell<usize>) -> Self {
+        let nodes = Vec::with_capacity((bytes.len() / 10).clamp(*ROOM.start(), *ROOM.end()));
+        let open = Vec::with_capacity(16);
+        Self { bytes, at: 0, nodes, open, left, depth: 0, traits: Traits::default() }
     }
 
     fn text(&mut self, depth: usize) -> Read<()> {
@@ -67,7 +84,10 @@ impl<'a, 'l> Reader<'a, 'l> {
                         self.at += 1;
                         break;
                     }
-                    (Some(b'}'), true) | (Some(b']'), false) => self.close(top),
+                    (Some(b'}'), true) | (Some(b']'), false) => {
+                        self.at += 1;
+                        self.close(top);
+                    }
                     (_, true) => return self.wrong(AFTER_PAIR),
                     (_, false) => return self.wrong(AFTER_ELEMENT),
                 }
@@ -85,6 +105,7 @@ impl<'a, 'l> Reader<'a, 'l> {
                     match self.peek() {
                         Some(b'"') => self.key()?,
                         Some(b'}') => {
+                            self.at += 1;
                             self.close(node);
                             return Ok(());
                         }
@@ -94,6 +115,7 @@ impl<'a, 'l> Reader<'a, 'l> {
                 Some(open @ b'[') => {
                     let node = self.open(Kind::Array, open, depth)?;
                     if self.peek() == Some(b']') {
+                        self.at += 1;
                         self.close(node);
                         return Ok(());
                     }
@@ -154,7 +176,6 @@ impl<'a, 'l> Reader<'a, 'l> {
 
     fn close(&mut self, node: u32) {
         self.open.pop();
-        self.at += 1;
         let (at, after) = (self.at, self.nodes.len());
         if let Some(node) = self.nodes.get_mut(node as usize) {
             *node = Node::new(node.kind(), node.start as usize, at, after);

@@ -109,7 +109,7 @@ fn bytes_that_are_no_utf8_are_read_as_go_reads_them() {
     );
 }
 
-fn values() -> impl Strategy<Value = Value> {
+pub(in crate::codec) fn values() -> impl Strategy<Value = Value> {
     let leaf = prop_oneof![
         Just(Value::Null),
         any::<bool>().prop_map(Value::from),
@@ -136,7 +136,65 @@ fn as_value(tape: &Tape<'_>, at: usize) -> Value {
     }
 }
 
+#[test]
+fn a_line_has_the_nodes_of_its_text() {
+    for (text, left_out, want) in [
+        (" [ ] ", &[][..], "[]"),
+        ("{ \"a\" : [ 1 , { } ] , \"b\" : \"x y\" }", &[], "{\"a\":[1,{}],\"b\":\"x y\"}"),
+        ("{\"a\": [1, {}], \"b\": 2}", &[1], "{\"b\":2}"),
+        ("{\"a\": 1, \"b\": {\"c\": [2]}}", &[3], "{\"a\":1}"),
+        ("{\"a\": {\"b\": 1}, \"c\": 2}", &[3], "{\"a\":{},\"c\":2}"),
+        ("[\"\\ud800\\u0041\", \"\\\\ud800\"]", &[], "[\"\\ufffd\\u0041\",\"\\\\ud800\"]"),
+    ] {
+        let line = read(text).unwrap().one_line(left_out);
+        assert_eq!(line.text(), want);
+        same(&line, &read(want).unwrap());
+        assert!(line.is_one_line());
+    }
+}
+
+fn same(one: &Tape<'_>, other: &Tape<'_>) {
+    assert_eq!((one.text(), one.count(), one.depth()), (other.text(), other.count(), other.depth()));
+    for at in 0..one.count() {
+        assert_eq!(
+            (one.kind(at), one.span(at), one.after(at)),
+            (other.kind(at), other.span(at), other.after(at))
+        );
+    }
+}
+
+#[test]
+fn the_beginning_of_a_text_has_nodes() {
+    let beginning = |text| {
+        let tape = Tape::beginning(text, 100, &Cell::new(100));
+        let members: Vec<_> =
+            tape.members(0).map(|(k, v)| format!("{}={}", tape.string(k), tape.raw(v))).collect();
+        members.join(" ")
+    };
+    assert_eq!(beginning("{\"a\":1,\"b\":{\"c\":[2,"), "a=1 b={\"c\":[2,");
+    assert_eq!(beginning("{\"a\":1,\"b\":"), "a=1 b=");
+    assert_eq!(beginning("{\"a\":1,\"b"), "a=1");
+    assert_eq!(beginning("k8s"), "");
+    assert_eq!(beginning(""), "");
+}
+
 proptest! {
+    #[test]
+    fn any_line_has_the_nodes_of_its_text(value in values(), left_out in any::<prop::sample::Index>()) {
+        let text = serde_json::to_string_pretty(&value).unwrap();
+        let tape = read(&text).unwrap();
+        let line = tape.one_line(&[]);
+        prop_assert_eq!(line.text(), value.to_string());
+        same(&line, &read(line.text()).unwrap());
+        let members: Vec<_> = tape.members(0).collect();
+        if !members.is_empty() {
+            let (key, _) = members[left_out.index(members.len())];
+            let line = tape.one_line(&[key]);
+            same(&line, &read(line.text()).unwrap());
+            prop_assert_eq!(line.members(0).count(), members.len() - 1);
+        }
+    }
+
     #[test]
     fn nodes_are_serde_jsons(value in values(), pretty in any::<bool>()) {
         let text = if pretty { serde_json::to_string_pretty(&value) } else { serde_json::to_string(&value) };
