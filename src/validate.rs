@@ -21,7 +21,7 @@ mod value;
 
 pub use metrics::Metrics;
 
-use crate::{authz::Permit, codec::document::Document, status::Status};
+use crate::{authz::Permit, codec::document::Document, request::RequestInfo, status::Status};
 use catalog::{Catalog, Lookup};
 use http::{HeaderMap, header::CONTENT_TYPE};
 use std::sync::Arc;
@@ -224,6 +224,9 @@ impl Validate {
             return Ok(plan);
         }
         plan.route = self.catalog.find(&asked.info);
+        if is_own(&asked.info) && matches!(plan.route, Lookup::Missing(_)) {
+            plan.route = Lookup::Unsure;
+        }
         if let Lookup::Missing(_) = plan.route {
             let certain = plan.findings.mode(Part::Routes) != Mode::Off;
             plan.route = self.catalog.find_again(asked, certain).await;
@@ -265,6 +268,12 @@ impl Validate {
     fn counted(&self, checked: Result<(), Box<Invalid>>) -> Result<(), Box<Invalid>> {
         checked.inspect_err(|invalid| self.metrics.refused(invalid))
     }
+}
+
+/// Reviews of oneself: the gate answers them, in versions that the cluster may not serve any more, or not yet.
+fn is_own(info: &RequestInfo) -> bool {
+    matches!(info.group(), "authentication.k8s.io" | "authorization.k8s.io")
+        && info.resource().starts_with("selfsubject")
 }
 
 /// Whether a body is in a form that not everybody takes: then it is worth finding out who serves the kind.
