@@ -10,6 +10,7 @@ mod kubectl;
 pub(crate) mod real;
 pub(crate) mod record;
 mod rows;
+mod wellformed;
 mod whoami;
 pub(crate) mod world;
 
@@ -157,6 +158,17 @@ impl Server<'_> {
             && !record::agrees(&want, &line)
         {
             differ("event", &want, &line);
+        }
+        if self.place != Place::Real
+            && let Some(part) = &row.refused
+        {
+            let last = out.events.last().cloned().unwrap_or_default();
+            let have = last["annotations"]["gatelog.dev/validation"].as_str().unwrap_or("(nothing)");
+            // Of the other parts not all is certain of every server; but no part may take it for another one's.
+            let must = ["routes", "patches", "holes"].contains(&part.as_str()) || have.starts_with("refused");
+            if must && !have.starts_with(&format!("refused: {part}/")) {
+                differ("refused by", part, have);
+            }
         }
         if let Some(last) = out.events.last() {
             // A stream was hung up after its head: its code is the head's.

@@ -1,6 +1,6 @@
 //! A real kube-apiserver with its etcd, for as long as the value lives.
 
-use super::world::World;
+use super::{wellformed::custom, world::World};
 use crate::raw::{self, Reply, Tls};
 use serde_json::{Value, json};
 use std::{
@@ -133,11 +133,11 @@ impl Real {
     }
 }
 
-/// Creates the namespace that the rows are about, the world's RBAC objects and the rights of the gate's own account.
+/// Creates the namespace that the rows are about, the world's RBAC objects, the rights of the gate's own account, and custom kinds.
 pub(crate) async fn furnish(addr: SocketAddr, world: &World) {
     create(addr, world, &json!({"apiVersion": "v1", "kind": "Namespace", "metadata": {"name": "team"}}))
         .await;
-    for object in world.objects().iter().chain(&gate_account()) {
+    for object in world.objects().iter().chain(&gate_account()).chain(&custom::definitions()) {
         create(addr, world, object).await;
     }
 }

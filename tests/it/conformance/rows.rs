@@ -13,6 +13,7 @@
 //!   by carol[system:authenticated]    user of the event: name#uid[groups]{extra}
 //!   as bob[…]                         impersonatedUser
 //!   < X-Content-Type-Options: nosniff a header of the answer; `< !Name` must not be there
+//!   refused objects                   the part of validation by which the gate refuses it itself
 //!   stream                            the answer goes on: read its head, hang up
 //!   real-only, demo-only              asked of the real server or before the demo only
 //! ```
@@ -50,6 +51,8 @@ pub(crate) struct Row {
     pub(crate) impersonated: Option<String>,
     /// Headers of the answer; None: must be absent.
     pub(crate) answer_headers: Vec<(String, Option<String>)>,
+    /// The part of validation that refuses it at the gate.
+    pub(crate) refused: Option<String>,
     /// Whether to hang up after the head.
     pub(crate) stream: bool,
     /// `real` or `demo`; empty: everybody is asked.
@@ -122,6 +125,7 @@ fn detail(row: &mut Row, line: &str) -> Option<()> {
         "by" => row.by = Some(rest.into()),
         "as" => row.impersonated = Some(rest.into()),
         "body" => row.body = Some(rest.into()),
+        "refused" => row.refused = Some(rest.into()),
         "stream" => row.stream = true,
         "real-only" | "demo-only" => row.only = word.strip_suffix("-only")?.into(),
         "<" => row.answer_headers.push(match rest.strip_prefix('!') {
