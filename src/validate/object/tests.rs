@@ -153,6 +153,8 @@ const LEFT: &[&str] = &[
     // What reads itself in the schema of a CustomResourceDefinition.
     "additionalProperties.type of type string",
     "boolean or JSON schema expected",
+    // Not all releases of Go mind.
+    "time zone offset",
 ];
 
 /// Answers to what was decoded.
@@ -165,7 +167,7 @@ fn answers_are_those_of_kube_apiserver() {
     let (mut wrong, mut same, mut left) = (Vec::new(), 0, 0);
     for row in rows("objects.jsonl") {
         let (asked, headers, body) = (row.asked(), row.headers(), row.bytes());
-        let (told, told_rule, warnings) = if asked.info.verb() == Verb::Delete {
+        let (told, told_rule, warnings) = if row.method == "DELETE" {
             let document = Document::new(&headers, &body);
             (options::wrong(&document).map(|(_, status)| status), "", Vec::new())
         } else {
@@ -179,6 +181,8 @@ fn answers_are_those_of_kube_apiserver() {
             None if is_decoded(&row) => {}
             None if LEFT.iter().any(|text| message.contains(text)) => left += 1,
             None if yaml && message.contains("json: cannot unmarshal") => left += 1,
+            // Metadata that is there twice is merged by some decoders.
+            None if body.windows(10).filter(|text| text == b"\"metadata\"").count() > 1 => left += 1,
             Some(status) if !is_decoded(&row) && status.code == row.code => {
                 let cut: String = status.message.chars().take(600).collect();
                 let long = message.chars().count() >= 600;
