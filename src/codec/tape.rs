@@ -319,7 +319,7 @@ impl<'a> Tape<'a> {
         let odd = |(i, node): (usize, &Node)| {
             node.kind() == Kind::Escaped && lone_surrogates(self.raw(i)).is_some()
         };
-        !self.traits.blanks && !(self.traits.unicode_escapes && self.nodes.iter().enumerate().any(odd))
+        !(self.traits.blanks || self.traits.unicode_escapes && self.nodes.iter().enumerate().any(odd))
     }
 
     /// The first node that is not inside this one.
