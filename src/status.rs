@@ -11,7 +11,7 @@ use std::collections::HashSet;
 mod tests;
 mod text;
 
-pub use text::{push_go_quoted, push_html_escaped, push_json_str};
+pub use text::{is_printable, push_go_quoted, push_html_escaped, push_json_str};
 
 /// A failure as a Kubernetes client understands it.
 #[derive(Debug, Clone, PartialEq, Eq)]

@@ -8,6 +8,7 @@
 //! while it is known to be fresh, and what webhooks of the cluster may complete (the value level) is only warned of.
 
 pub mod catalog;
+mod handler;
 mod holes;
 mod media;
 mod metrics;
@@ -17,11 +18,18 @@ pub mod patch;
 mod query;
 mod routes;
 pub mod schema;
+#[cfg(test)]
+mod tests;
 mod value;
 
 pub use metrics::Metrics;
 
-use crate::{authz::Permit, codec::document::Document, request::RequestInfo, status::Status};
+use crate::{
+    authz::Permit,
+    codec::document::Document,
+    request::{Asked, RequestInfo, Verb},
+    status::Status,
+};
 use catalog::{Catalog, Lookup};
 use http::{HeaderMap, header::CONTENT_TYPE};
 use std::sync::Arc;
@@ -84,7 +92,8 @@ pub struct Validate {
 pub struct Plan {
     findings: Findings,
     route: Lookup,
-    wants_body: bool,
+    wants_object: bool,
+    wants_options: bool,
     envelope_only: bool,
 }
 
@@ -218,7 +227,13 @@ impl Validate {
     /// What is wrong is enforced.
     pub async fn head(&self, permit: &Permit, headers: &HeaderMap) -> Result<Plan, Box<Invalid>> {
         let findings = Findings::new(self.config.clone());
-        let mut plan = Plan { findings, route: Lookup::Unsure, wants_body: false, envelope_only: false };
+        let mut plan = Plan {
+            findings,
+            route: Lookup::Unsure,
+            wants_object: false,
+            wants_options: false,
+            envelope_only: false,
+        };
         let asked = permit.asked();
         if self.config.mode == Mode::Off {
             return Ok(plan);
@@ -236,7 +251,7 @@ impl Validate {
         {
             route.origin = self.catalog.origin_of(route).await;
         }
-        let checked = plan.check_head(permit, headers);
+        let checked = plan.check_head(permit.asked(), headers);
         self.counted(checked)?;
         Ok(plan)
     }
@@ -252,7 +267,11 @@ impl Validate {
         headers: &HeaderMap,
         document: Option<&Document<'_>>,
     ) -> Result<(), Box<Invalid>> {
-        if self.config.mode != Mode::Off && plan.wants_body {
+        if plan.wants_options {
+            let checked = holes::options(&mut plan.findings, permit.asked(), headers, &plan.route, document);
+            self.counted(checked)?;
+        }
+        if plan.wants_object {
             let checked = object::body(plan, &self.catalog, permit, headers, document).await;
             self.counted(checked)?;
         }
@@ -289,7 +308,7 @@ fn depends_on_origin(headers: &HeaderMap) -> bool {
 impl Plan {
     /// Whether somebody must see the body whole.
     pub fn wants_body(&self) -> bool {
-        self.wants_body
+        self.wants_object || self.wants_options
     }
 
     /// Whether an object was looked at, but not its fields: what they are is not known, or how they are written.
@@ -302,14 +321,24 @@ impl Plan {
         self.findings.list
     }
 
-    fn check_head(&mut self, permit: &Permit, headers: &HeaderMap) -> Result<(), Box<Invalid>> {
-        let (asked, route, found) = (permit.asked(), &self.route, &mut self.findings);
+    fn check_head(&mut self, asked: &Asked, headers: &HeaderMap) -> Result<(), Box<Invalid>> {
+        let (route, found) = (&self.route, &mut self.findings);
         holes::head(found, asked, headers, route)?;
         routes::check(found, asked, route)?;
+        media::patches(found, asked, headers, route)?;
         names::check(found, asked, route)?;
-        media::check(found, asked, headers, route)?;
-        query::check(found, asked, headers, route)?;
-        self.wants_body = object::wants_body(&self.findings, asked, headers, route);
+        media::accepted(found, asked, headers, route)?;
+        // An update's options come before what its body is written in, a create's after.
+        if asked.info.verb() == Verb::Update {
+            query::check(found, asked, headers, route)?;
+            media::objects(found, asked, headers, route)?;
+        } else {
+            media::objects(found, asked, headers, route)?;
+            query::check(found, asked, headers, route)?;
+        }
+        media::streams(found, asked, headers, route)?;
+        self.wants_options = holes::wants_options(found, asked, headers, route);
+        self.wants_object = object::wants_body(found, asked, headers, route);
         Ok(())
     }
 }

@@ -105,9 +105,12 @@ fn push_hex(out: &mut Vec<u8>, byte: u8) {
     out.extend_from_slice(&[digit(byte >> 4), digit(byte & 0xf)]);
 }
 
-/// Letters, marks, numbers, punctuation and symbols. The standard library keeps that table for `escape_debug`, which also escapes
+/// Letters, marks, numbers, punctuation, symbols, and the space among ASCII, as Go tells them. The standard library keeps that table for `escape_debug`, which also escapes
 /// a combining mark, but only at the start of a string.
-fn is_printable(c: char) -> bool {
+pub fn is_printable(c: char) -> bool {
+    if c.is_ascii() {
+        return matches!(c, ' '..='~');
+    }
     let mut text = String::with_capacity(5);
     text.push('a');
     text.push(c);

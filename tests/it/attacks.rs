@@ -928,7 +928,8 @@ async fn secrets_never_reach_the_record() {
         ("GET", "/api/v1/namespaces/team/secrets/s?access_token=hunter2"),
     ] {
         let length = secret.len().to_string();
-        let headers = [("Content-Length", length.as_str()), ("Content-Type", "application/json")];
+        let media = if method == "PATCH" { "application/merge-patch+json" } else { "application/json" };
+        let headers = [("Content-Length", length.as_str()), ("Content-Type", media)];
         let mut request = scene.head("all", method, target, &headers);
         request.extend(secret.as_bytes());
         let mut wire = scene.wire("all").await;

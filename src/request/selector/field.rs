@@ -27,7 +27,7 @@ impl FieldSelector {
         let mut terms = split_terms(text);
         terms.sort_unstable();
         let terms = terms.into_iter().filter(|t| !t.is_empty());
-        let mut requirements = terms.map(parse_term).collect::<Result<Vec<_>, _>>()?;
+        let mut requirements = terms.map(|term| parse_term(text, term)).collect::<Result<Vec<_>, _>>()?;
         // The original makes nothing of a bare operator.
         requirements.retain(|r| !r.field.is_empty() || !r.value.is_empty());
         Ok(Self { requirements })
@@ -60,13 +60,13 @@ fn split_terms(text: &str) -> Vec<&str> {
     .collect()
 }
 
-fn parse_term(term: &str) -> Result<FieldRequirement, BadSelector> {
+fn parse_term(selector: &str, term: &str) -> Result<FieldRequirement, BadSelector> {
     // The leftmost operator splits; at one place the longer one does.
     let Some(at) = term.char_indices().map(|(i, _)| i).find(|i| {
         let rest = term.get(*i..).unwrap_or_default();
         rest.starts_with('=') || rest.starts_with("!=")
     }) else {
-        return Err(BadSelector(format!("invalid selector: '{term}'; can't understand '{term}'")));
+        return Err(BadSelector(format!("invalid selector: '{selector}'; can't understand '{term}'")));
     };
     let (field, rest) = term.split_at(at);
     let (equal, value) = match rest.strip_prefix("!=") {
@@ -92,7 +92,8 @@ fn unescape(value: &str) -> Result<String, BadSelector> {
             },
             ',' | '=' => {
                 return Err(BadSelector(format!(
-                    "invalid field selector: unescaped character in value: {c}"
+                    "invalid field selector: unescaped character in value: {}",
+                    u32::from(c)
                 )));
             }
             _ => out.push(c),

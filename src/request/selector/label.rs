@@ -1,6 +1,7 @@
 //! `key`, `!key`, `key=value`, `key in (a,b)`, `key>1`, …: a small language with its own lexer.
 
 use super::{super::names, BadSelector};
+use crate::status::push_go_quoted;
 use std::{borrow::Cow, collections::BTreeSet};
 
 /// A parsed label selector: all requirements hold.
@@ -101,17 +102,24 @@ impl LabelRequirement {
     /// Checks what the grammar leaves open.
     fn checked(self) -> Result<Self, BadSelector> {
         let numeric = matches!(self.operator, LabelOperator::Greater | LabelOperator::Less);
-        for value in &self.values {
-            if numeric && value.parse::<i64>().is_err() {
-                return Err(BadSelector(format!(
-                    "{value:?}: for 'Gt', 'Lt' operators, the value must be an integer"
-                )));
-            }
-            if !is_label_value(value) {
-                return Err(BadSelector(format!("{value:?} is no label value")));
+        let mut faults = Vec::new();
+        for (at, value) in self.values.iter().enumerate().filter(|_| numeric) {
+            if value.parse::<i64>().is_err() {
+                let why = "for 'Gt', 'Lt' operators, the value must be an integer";
+                faults.push(invalid(&format!("values[{at}]"), value, why));
             }
         }
-        Ok(self)
+        for (at, value) in self.values.iter().enumerate() {
+            let why = names::label_value_faults(value);
+            if !why.is_empty() {
+                faults.push(invalid(&format!("values[{at}][{}]", self.key), value, &why.join("; ")));
+            }
+        }
+        match faults.as_slice() {
+            [] => Ok(self),
+            [one] => Err(BadSelector(one.clone())),
+            many => Err(BadSelector(format!("[{}]", many.join(", ")))),
+        }
     }
 }
 
@@ -192,8 +200,11 @@ impl<'s> Parser<'s> {
         }
         loop {
             match self.peek() {
-                Token::Word(_) | Token::Symbol("!") => requirements.push(self.requirement()?),
-                other => return Err(unexpected(&other, "!, identifier, or 'end of string'")),
+                Token::Word(_) | Token::Symbol("!") => requirements.push(self.requirement().map_err(within)?),
+                other if requirements.is_empty() => {
+                    return Err(unexpected(&other, "!, identifier, or 'end of string'"));
+                }
+                other => return Err(unexpected(&other, "identifier after ','")),
             }
             match self.value() {
                 Token::End => return Ok(requirements),
@@ -210,8 +221,10 @@ impl<'s> Parser<'s> {
             token = self.value();
         }
         let Token::Word(key) = token else { return Err(unexpected(&token, "identifier")) };
-        if !is_qualified_name(&key) {
-            return Err(BadSelector(format!("{key:?} is no label key")));
+        let faults = names::label_key_faults(&key);
+        if !faults.is_empty() {
+            // The original has no path to name here.
+            return Err(BadSelector(invalid("<nil>", &key, &faults.join("; "))));
         }
         let key = key.into_owned();
         let unary = |operator| LabelRequirement { key: key.clone(), operator, values: Vec::new() };
@@ -251,13 +264,18 @@ impl<'s> Parser<'s> {
     fn set(&mut self) -> Result<BTreeSet<String>, BadSelector> {
         match self.value() {
             Token::Symbol("(") => {}
-            other => return Err(unexpected(&other, "'('")),
+            // The one text without a comma.
+            other => return Err(BadSelector(format!("found '{}' expected: '('", other.text()))),
         }
         let mut values = BTreeSet::new();
         // An empty place, alone, between commas or at either end, is the empty value.
-        if self.peek() == Token::Symbol(")") {
-            self.raw();
-            return Ok(BTreeSet::from([String::new()]));
+        match self.peek() {
+            Token::Symbol(")") => {
+                self.raw();
+                return Ok(BTreeSet::from([String::new()]));
+            }
+            Token::Word(_) | Token::Symbol(",") => {}
+            other => return Err(unexpected(&other, "',', ')' or identifier")),
         }
         loop {
             match self.value() {
@@ -285,7 +303,7 @@ impl<'s> Parser<'s> {
                         _ => {}
                     }
                 }
-                other => return Err(unexpected(&other, "',', ')' or identifier")),
+                other => return Err(unexpected(&other, "',', or identifier")),
             }
         }
         self.raw();
@@ -293,28 +311,28 @@ impl<'s> Parser<'s> {
     }
 }
 
+impl Token<'_> {
+    fn text(&self) -> &str {
+        match self {
+            Self::Word(word) => word,
+            Self::Keyword(word) | Self::Symbol(word) => word,
+            Self::End => "",
+        }
+    }
+}
+
 fn unexpected(found: &Token<'_>, expected: &str) -> BadSelector {
-    let found = match found {
-        Token::Word(word) => word,
-        Token::Keyword(word) | Token::Symbol(word) => *word,
-        Token::End => "",
-    };
-    BadSelector(format!("found '{found}', expected: {expected}"))
+    BadSelector(format!("found '{}', expected: {expected}", found.text()))
 }
 
-/// `[prefix/]name`: the prefix a DNS subdomain, the name at most 63 bytes.
-fn is_qualified_name(key: &str) -> bool {
-    let name = match key.split_once('/') {
-        Some((prefix, name)) if names::is_dns_subdomain(prefix) => name,
-        Some(_) => return false,
-        None => key,
-    };
-    !name.is_empty() && is_label_value(name)
+fn within(bad: BadSelector) -> BadSelector {
+    BadSelector(format!("unable to parse requirement: {}", bad.0))
 }
 
-fn is_label_value(value: &str) -> bool {
-    let inner = |b: u8| b.is_ascii_alphanumeric() || matches!(b, b'-' | b'_' | b'.');
-    let ends = |b: Option<&u8>| b.is_none_or(u8::is_ascii_alphanumeric);
-    let bytes = value.as_bytes();
-    bytes.len() <= 63 && ends(bytes.first()) && ends(bytes.last()) && bytes.iter().all(|b| inner(*b))
+fn invalid(field: &str, value: &str, why: &str) -> String {
+    let mut text = format!("{field}: Invalid value: ");
+    push_go_quoted(&mut text, value);
+    text.push_str(": ");
+    text.push_str(why);
+    text
 }
