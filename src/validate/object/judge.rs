@@ -400,8 +400,9 @@ fn bad(rule: &'static str, text: impl Into<String>) -> Box<Wrong> {
     Box::new(Wrong { rule, status: Status::bad_request(text), by_schema: false })
 }
 
-fn by_schema(wrong: Box<Wrong>) -> Box<Wrong> {
-    Box::new(Wrong { by_schema: true, ..*wrong })
+fn by_schema(mut wrong: Box<Wrong>) -> Box<Wrong> {
+    wrong.by_schema = true;
+    wrong
 }
 
 pub(super) fn version_kind(why: &str) -> String {
