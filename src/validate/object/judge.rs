@@ -274,7 +274,7 @@ impl Object<'_, '_> {
         let decoded = if is_custom {
             custom::decode(schemas, id, tape, strict)
         } else {
-            let way = Way { strict, sorted: yaml, scalars: !yaml, ..Way::JSON };
+            let way = Way { strict, sorted: yaml, ..Way::JSON };
             let mut walk = Walk::new(schemas, tape, way);
             walk.value(id, 0);
             walk.decoded
