@@ -40,7 +40,9 @@ pub(super) fn wants_body(found: &Findings, asked: &Asked, headers: &HeaderMap, r
     let objects = found.mode(Part::Objects) != Mode::Off;
     let values = found.values_of(info.group()) != Mode::Off;
     match info.verb() {
-        Verb::Patch => patch::wants_body(found, asked, headers),
+        Verb::Patch => {
+            patch::wants_body(found, asked, headers) || (known && values && patch::is_apply(headers))
+        }
         Verb::Create | Verb::Update => known && (objects || values) && format(headers) != Format::Other,
         Verb::Delete | Verb::DeleteCollection => known && objects && format(headers) != Format::Other,
         _ => false,
@@ -63,7 +65,14 @@ pub(super) async fn body(
 ) -> Result<(), Box<Invalid>> {
     let asked = permit.asked();
     match (asked.info.verb(), &plan.route) {
-        (Verb::Patch, route) => patch::check(&mut plan.findings, asked, headers, route, document)?,
+        (Verb::Patch, route) => {
+            patch::check(&mut plan.findings, asked, headers, route, document)?;
+            if let (Lookup::Known(route), true) = (route, patch::is_apply(headers)) {
+                let schemas = catalog.schemas(&route.resource.group, &route.resource.version).await;
+                let route = route.clone();
+                values(plan, catalog, asked, &route, schemas.as_deref(), document).await?;
+            }
+        }
         (Verb::Create | Verb::Update, Lookup::Known(route)) => {
             let route = route.clone();
             let object = Object { asked, route: &route, format: format(headers), document };
@@ -82,8 +91,19 @@ async fn check(plan: &mut Plan, catalog: &Catalog, object: Object<'_, '_>) -> Re
     let Object { asked, route, document, .. } = object;
     let schemas = catalog.schemas(&route.resource.group, &route.resource.version).await;
     decoded(plan, catalog, object, schemas.as_deref()).await?;
+    values(plan, catalog, asked, route, schemas.as_deref(), document).await
+}
+
+async fn values(
+    plan: &mut Plan,
+    catalog: &Catalog,
+    asked: &Asked,
+    route: &Route,
+    schemas: Option<&Schemas>,
+    document: Option<&Document<'_>>,
+) -> Result<(), Box<Invalid>> {
     let Some(Ok(tape)) = document.map(Document::tape) else { return Ok(()) };
-    let object = value::Object { info: &asked.info, route, schemas: schemas.as_deref(), tape };
+    let object = value::Object { info: &asked.info, route, schemas, tape };
     value::check(&mut plan.findings, catalog, object).await
 }
 

@@ -63,6 +63,11 @@ pub fn wants_body(found: &Findings, asked: &Asked, headers: &HeaderMap) -> bool 
         && Type::of(headers).is_some()
 }
 
+/// Whether the body says what the object shall be, as server-side apply has it.
+pub fn is_apply(headers: &HeaderMap) -> bool {
+    Type::of(headers) == Some(Type::Apply)
+}
+
 /// Looks at a patch, if the request is one. `document` is None where the body is empty.
 ///
 /// # Errors

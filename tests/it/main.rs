@@ -57,6 +57,8 @@ mod kubectl;
 #[cfg(feature = "demo")]
 mod limits;
 #[cfg(feature = "demo")]
+mod objects;
+#[cfg(feature = "demo")]
 mod odd_reviews;
 #[cfg(feature = "demo")]
 mod odd_strings;

@@ -66,6 +66,13 @@ async fn kubectl_prints_them_as_kube_apiservers_own() {
             assert!(said.starts_with("The Circle \"bad\" is invalid: "), "{ran:?}");
             assert!(causes.iter().all(|cause| said.contains(cause)), "{ran:?}");
         }
+        let applied = object("shapes.example", "Circle", "bad", &json!({"radius": 12, "color": "blue"}));
+        let ran = gate.run(&kubectl, ADMIN, &["apply", "--server-side", "-f", "-"], applied.as_bytes());
+        let said = ran.failed();
+        assert!(
+            said.contains("is invalid: ") && causes[..2].iter().all(|cause| said.contains(cause)),
+            "{ran:?}"
+        );
         let none = piped("create", &object("shapes.example", "Circle", "none", &json!({})));
         assert_eq!(none.failed().trim(), "The Circle \"none\" is invalid: spec.radius: Required value");
         let good = object("shapes.example", "Circle", "good", &json!({"radius": 3}));

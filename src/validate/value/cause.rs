@@ -96,6 +96,11 @@ impl Fault {
                 | "FieldValueTypeInvalid"
         )
     }
+
+    /// Whether a value is of another type, or stands in a list twice.
+    pub(super) fn is_of_shape(&self) -> bool {
+        matches!(self.rule, "type" | "list-type")
+    }
 }
 
 // === values ===
