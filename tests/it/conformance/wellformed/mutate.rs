@@ -22,12 +22,15 @@ impl Dice {
     }
 }
 
+/// What becomes of a text.
+type Change = fn(Vec<u8>) -> Vec<u8>;
+
 /// An object, and what becomes of its text.
 #[derive(Clone)]
 pub(super) struct Body {
     pub(super) what: String,
     object: Value,
-    text: fn(Vec<u8>) -> Vec<u8>,
+    text: Change,
 }
 
 /// A member of this name, less the mark, stands beside one of the same name.
@@ -199,7 +202,7 @@ impl Body {
                 "something else".into()
             }
             _ => {
-                let texts: [(&str, fn(Vec<u8>) -> Vec<u8>); 8] = [
+                let texts: [(&str, Change); 8] = [
                     ("empty", |_| Vec::new()),
                     ("cut off", |text| text[..text.len() / 2].to_vec()),
                     ("with something behind", |text| [&text, b" x".as_slice()].concat()),
