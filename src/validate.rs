@@ -23,6 +23,8 @@ mod tests;
 mod value;
 
 pub use metrics::Metrics;
+#[cfg(fuzzing)]
+pub use object::hold;
 
 use crate::{
     authz::Permit,

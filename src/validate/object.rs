@@ -136,6 +136,32 @@ async fn decoded(
     Ok(())
 }
 
+/// What is found in an object that is held against `schemas` as they are: for the fuzz targets, which have no cluster.
+///
+/// # Errors
+/// It is refused.
+#[cfg(fuzzing)]
+pub fn hold(
+    mut found: Findings,
+    asked: &Asked,
+    headers: &HeaderMap,
+    route: &Route,
+    schemas: &Schemas,
+    document: &Document<'_>,
+) -> Result<Vec<super::Finding>, Box<Invalid>> {
+    let judged = Object { asked, route, format: format(headers), document: Some(document) }.judge(Some(schemas));
+    if let Some(wrong) = judged.wrong {
+        found.fault(found.mode(Part::Objects), Part::Objects, wrong.rule, || wrong.status)?;
+    }
+    for warning in judged.warnings {
+        found.warning(Part::Objects, warning.rule, warning.text);
+    }
+    if let Ok(tape) = document.tape() {
+        value::hold(&mut found, value::Object { info: &asked.info, route, schemas: Some(schemas), tape })?;
+    }
+    Ok(found.list)
+}
+
 async fn options(
     plan: &mut Plan,
     catalog: &Catalog,

@@ -81,6 +81,14 @@ pub(super) async fn check(
     object.tell(found, mode, faults)
 }
 
+/// The same without a cluster.
+#[cfg(fuzzing)]
+pub(super) fn hold(found: &mut Findings, object: Object<'_>) -> Result<(), Box<Invalid>> {
+    let mode = found.values_of(object.info.group());
+    let faults = if mode == Mode::Off { Vec::new() } else { object.faults() };
+    object.tell(found, mode, faults)
+}
+
 fn told(cause: &Cause) -> String {
     let mut text = format!("{}: {}", cause.field, cause.message);
     if text.len() > LONGEST {
