@@ -25,7 +25,12 @@ const KINDS: [(&str, &str, &str, &str); 8] = [
     ("POST", "/api/v1/namespaces/default/pods", "Pod", "v1"),
     ("PUT", "/api/v1/namespaces/default/configmaps/c", "ConfigMap", "v1"),
     ("POST", "/apis/apps/v1/namespaces/default/deployments", "Deployment", "apps/v1"),
-    ("POST", "/apis/rbac.authorization.k8s.io/v1/clusterroles", "ClusterRole", "rbac.authorization.k8s.io/v1"),
+    (
+        "POST",
+        "/apis/rbac.authorization.k8s.io/v1/clusterroles",
+        "ClusterRole",
+        "rbac.authorization.k8s.io/v1",
+    ),
     ("POST", "/api/v1/namespaces/default/pods/p/eviction", "Eviction", "policy/v1"),
     ("POST", "/apis/ex.io/v1/namespaces/default/foos", "Foo", "ex.io/v1"),
     ("PUT", "/apis/ex.io/v1/namespaces/default/foos/f/status", "Foo", "ex.io/v1"),
@@ -90,8 +95,22 @@ impl Choices<'_> {
     /// A value that mostly is as the schema says.
     fn value(&mut self, schemas: &Schemas, id: Id, depth: usize, out: &mut String) {
         const ODD: [&str; 16] = [
-            "null", "true", "0", "-1", "1.5", "1e3", "9223372036854775808", "4294967296", "\"\"", "\"x\"", "\"\\ud800\"",
-            "[]", "{}", "[null]", "{\"\":null}", "\"1Gi\"",
+            "null",
+            "true",
+            "0",
+            "-1",
+            "1.5",
+            "1e3",
+            "9223372036854775808",
+            "4294967296",
+            "\"\"",
+            "\"x\"",
+            "\"\\ud800\"",
+            "[]",
+            "{}",
+            "[null]",
+            "{\"\":null}",
+            "\"1Gi\"",
         ];
         let schema = schemas.get(id);
         let choice = self.next();
@@ -101,19 +120,28 @@ impl Choices<'_> {
         }
         let texts: &[&str] = match schema.format {
             Format::Quantity => &["\"1\"", "\"1Gi\"", "1", "\"1e3\"", "\"1.5m\"", "\"x\"", "\"+1E\""],
-            Format::Time | Format::MicroTime => {
-                &["\"2020-01-01T00:00:00Z\"", "\"2020-01-01T00:00:00.000001Z\"", "null", "\"2020-13-01T00:00:00Z\""]
-            }
+            Format::Time | Format::MicroTime => &[
+                "\"2020-01-01T00:00:00Z\"",
+                "\"2020-01-01T00:00:00.000001Z\"",
+                "null",
+                "\"2020-13-01T00:00:00Z\"",
+            ],
             Format::Duration => &["\"1s\"", "\"-1.5h2m\"", "\"1\"", "\"9223372036854775808ns\""],
             Format::Byte => &["\"AA==\"", "\"AA\"", "\"\"", "\"A\\nA==\""],
             Format::IntOrString => &["80", "\"http\"", "\"50%\"", "2147483648"],
             _ if schema.types.has(Types::BOOLEAN) => &["true", "false"],
-            _ if schema.types.has(Types::INTEGER) => &["0", "1", "2147483647", "2147483648", "-9223372036854775808"],
+            _ if schema.types.has(Types::INTEGER) => {
+                &["0", "1", "2147483647", "2147483648", "-9223372036854775808"]
+            }
             _ if schema.types.has(Types::NUMBER) => &["0.5", "1e400", "-0"],
-            _ if schema.types.has(Types::STRING) => &["\"a\"", "\"a.b/c\"", "\"\\u0041\"", "\"A_\"", "\"\u{e9}\""],
+            _ if schema.types.has(Types::STRING) => {
+                &["\"a\"", "\"a.b/c\"", "\"\\u0041\"", "\"A_\"", "\"\u{e9}\""]
+            }
             _ => &[],
         };
-        if let Some(rules) = schema.rules.as_ref().filter(|rules| !rules.enumeration.is_empty() && choice % 4 == 0) {
+        if let Some(rules) =
+            schema.rules.as_ref().filter(|rules| !rules.enumeration.is_empty() && choice % 4 == 0)
+        {
             out.push_str(schemas.text(rules.enumeration[choice % rules.enumeration.len()]));
         } else if !texts.is_empty() {
             out.push_str(texts[choice % texts.len()]);
@@ -137,7 +165,8 @@ impl Choices<'_> {
             let choice = self.next();
             out.push_str(comma);
             comma = ",";
-            let listed = schema.properties.get(choice % schema.properties.len().max(1)).filter(|_| choice < 250);
+            let listed =
+                schema.properties.get(choice % schema.properties.len().max(1)).filter(|_| choice < 250);
             match (listed, schema.additional) {
                 (Some(property), _) => {
                     let name = schemas.text(property.name);

@@ -23,7 +23,8 @@ fuzz_target!(|data: &[u8]| {
     let Some((choice, bytes)) = data.split_first() else { return };
     let kind = TYPES[usize::from(*choice) % TYPES.len()];
     let validation = VALIDATIONS[usize::from(*choice) / TYPES.len() % VALIDATIONS.len()];
-    let target = format!("/api/v1/namespaces/default/configmaps/c?fieldManager=x&fieldValidation={validation}");
+    let target =
+        format!("/api/v1/namespaces/default/configmaps/c?fieldManager=x&fieldValidation={validation}");
     let Ok(request) = Request::patch(target).body(()) else { return };
     let Ok(asked) = Asked::parse(&request.into_parts().0) else { return };
     let headers = HeaderMap::from_iter([(header::CONTENT_TYPE, HeaderValue::from_static(kind))]);

@@ -21,7 +21,9 @@ fuzz_target!(|data: &[u8]| {
     let ambiguous = |segment: &str| matches!(segment, "." | "..") || segment.contains(['\\', '\0', ';']);
     assert!(proxied || !path.split('/').any(ambiguous), "{path:?}");
     if let Object::Resource { name, namespace, resource, .. } = asked.info.attributes().object {
-        let in_path = |part: &str| part.is_empty() || path.contains(part) || !asked.info.is_long_running();
-        assert!(in_path(namespace) && in_path(resource) && in_path(name));
+        let in_path = |part: &str| path.contains('%') || path.contains(part);
+        // Of a list or a watch of one object the name is in its field selector.
+        let selected = asked.target.query().is_some_and(|query| query.contains('='));
+        assert!(in_path(namespace) && in_path(resource) && (selected || in_path(name)));
     }
 });

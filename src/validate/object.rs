@@ -149,7 +149,8 @@ pub fn hold(
     schemas: &Schemas,
     document: &Document<'_>,
 ) -> Result<Vec<super::Finding>, Box<Invalid>> {
-    let judged = Object { asked, route, format: format(headers), document: Some(document) }.judge(Some(schemas));
+    let judged =
+        Object { asked, route, format: format(headers), document: Some(document) }.judge(Some(schemas));
     if let Some(wrong) = judged.wrong {
         found.fault(found.mode(Part::Objects), Part::Objects, wrong.rule, || wrong.status)?;
     }
