@@ -91,3 +91,5 @@ mod upstream;
 mod upstreams;
 #[cfg(feature = "demo")]
 mod values;
+#[cfg(feature = "demo")]
+mod wellformed;

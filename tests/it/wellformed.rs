@@ -54,6 +54,9 @@ impl<'a> Request<'a> {
     }
 }
 
+/// As it is unless the configuration says otherwise.
+const ENFORCED: &str = "validation: {mode: enforce}";
+
 async fn scene(more: &'static str) -> Scene {
     Scene::with(RIGHTS, Options { more, ..Options::default() }, |_| vec![Act::answer("200 OK", OK)]).await
 }
@@ -75,7 +78,7 @@ fn arrived(scene: &Scene, target: &str) -> bool {
 /// Every tenth of what kube-apiserver refuses for a reason that the head tells.
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn what_kube_apiserver_refuses_by_its_head_does_not_reach_it() {
-    let scene = scene("").await;
+    let scene = scene(ENFORCED).await;
     let mut asked = 0;
     let refused = GOLDEN.lines().map(|line| serde_json::from_str::<Golden>(line).unwrap()).filter(|golden| {
         let told = [
@@ -137,7 +140,7 @@ async fn what_kube_apiserver_refuses_by_its_head_does_not_reach_it() {
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn holes_of_the_api_server_are_closed() {
-    let scene = scene("").await;
+    let scene = scene(ENFORCED).await;
     let rows = [
         (
             Request::new("POST /apis/ex.io/v1/namespaces/t/foos/zz").body("{}"),

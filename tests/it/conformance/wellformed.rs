@@ -30,6 +30,29 @@ use std::{
 const COLLECTION: &str = "/apis/features.example.com/v1/namespaces/team/everythings";
 const CORPUS: &str = include_str!("corpus.txt");
 
+/// What the upstream says of YAML that the gate leaves to it. Of JSON nothing is left.
+const LEFT: &[&str] = &[
+    // Syntax, and keys that are there twice.
+    "yaml: ",
+    // Types of plain scalars.
+    "cannot unmarshal ",
+    "parsing time ",
+    "illegal base64 data ",
+    "quantities must match ",
+    "unable to parse quantity's suffix",
+    "time: ",
+    // A name that is no string, or is there twice.
+    "name must be provided",
+];
+/// What the upstream says where the gate says something else: a part of each text.
+const OTHER_WORDS: &[(&str, &str)] = &[
+    // Which of its schemes does not know it is the API server's own affair.
+    ("is registered for version", "is registered for version"),
+    // The gate repeats no more than an excerpt of a body.
+    ("Object 'Kind' is missing in", "Object 'Kind' is missing in"),
+    ("apiVersion accessor error", "does not match the expected API version"),
+];
+
 /// One question.
 struct Ask {
     what: String,
@@ -58,10 +81,10 @@ struct Tally {
     accepted: usize,
     rejected: usize,
     by_gate: usize,
-    /// Refusals that only the upstream found, by what it says.
-    left: BTreeMap<String, usize>,
-    /// Refusals by the gate in a text of its own.
-    in_other_words: usize,
+    /// Refusals that only the upstream found, by the entry of [`LEFT`].
+    left: BTreeMap<&'static str, usize>,
+    /// Refusals by the gate in a text of its own, by the entry of [`OTHER_WORDS`].
+    in_other_words: BTreeMap<&'static str, usize>,
     wrong: Vec<String>,
 }
 
@@ -112,10 +135,11 @@ impl Tally {
         let mut wrong = |why: &str| {
             let body: String = String::from_utf8_lossy(&ask.body).chars().take(600).collect();
             self.wrong.push(format!(
-                "{why}: {} {} {}\n  {body}\n  direct {} {} {}\n  gate   {} {} {}",
+                "{why}: {} {} {} {}\n  {body}\n  direct {} {} {}\n  gate   {} {} {}",
                 ask.what,
                 ask.method,
                 ask.target,
+                ask.content_type,
                 direct.code,
                 direct.message,
                 direct.warnings.join(" | "),
@@ -126,8 +150,8 @@ impl Tally {
         };
         if direct.code < 300 {
             self.accepted += 1;
-            if ask.target.contains("/selfsubject") && gate.code == 400 {
-                // Some cannot be read in one way only.
+            if ask.target.contains("/selfsubject") && !gate.marked && gate.code == 400 {
+                // Some cannot be read in one way only: a hole that is closed on purpose.
             } else if !same {
                 wrong("accepted, but not through the gate");
             } else if let Some(lost) = direct.warnings.iter().find(|w| !gate.warnings.contains(w)) {
@@ -157,20 +181,23 @@ impl Tally {
         } else if by_gate && !missing && !nothing && !same {
             wrong("refused otherwise");
         } else if by_gate && same && direct.message != gate.message {
-            self.in_other_words += 1;
-            eprintln!("in other words:\n  {}\n  {}", direct.message, gate.message);
+            let known = OTHER_WORDS
+                .iter()
+                .find(|(theirs, ours)| direct.message.contains(theirs) && gate.message.contains(ours));
+            match known {
+                Some((theirs, _)) => *self.in_other_words.entry(theirs).or_default() += 1,
+                None => wrong("in other words"),
+            }
         } else if !by_gate && !same && !missing {
             wrong("another answer through the gate");
+        } else if left {
+            let mut reasons = LEFT.iter().filter(|_| ask.content_type.ends_with("yaml"));
+            match reasons.find(|why| direct.message.contains(*why)) {
+                Some(why) => *self.left.entry(why).or_default() += 1,
+                None => wrong("left to the upstream"),
+            }
         }
         self.by_gate += usize::from(by_gate);
-        if left && can_mark {
-            let what = direct
-                .message
-                .split_once(" cannot be handled as a ")
-                .map_or(&*direct.message, |(_, why)| why.split_once(": ").map_or(why, |(_, why)| why));
-            let what: String = what.chars().take(50).collect();
-            *self.left.entry(format!("{} {} {what}", ask.method, direct.code)).or_default() += 1;
-        }
     }
 
     /// # Panics
@@ -183,7 +210,9 @@ impl Tally {
         for (what, count) in &self.left {
             eprintln!("  left to the upstream: {count:4} {what}");
         }
-        assert!(self.in_other_words * 10 <= self.by_gate, "{} texts differ", self.in_other_words);
+        for (what, count) in &self.in_other_words {
+            eprintln!("  in other words:       {count:4} {what}");
+        }
         assert!(self.accepted * 4 > self.asked, "hardly anything was accepted");
         let shown: Vec<&str> = self.wrong.iter().take(40).map(String::as_str).collect();
         assert!(self.wrong.is_empty(), "{} of {} differ\n{}", self.wrong.len(), self.asked, shown.join("\n"));
