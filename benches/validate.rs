@@ -5,14 +5,19 @@ use divan::{AllocProfiler, Bencher, black_box, counter::BytesCount};
 use gatelog::{
     audit::redact::{About, Builtins, Key, Redactor},
     cluster::discovery::{self, Group},
-    codec::tape::Tape,
-    request::{RequestInfo, Target},
-    validate::catalog::{Catalog, Metrics, Served},
+    codec::{document::Document, tape::Tape},
+    request::{Asked, RequestInfo, Target},
+    validate::{
+        Config, Findings,
+        catalog::{Catalog, Kind, Metrics, Origin, Resource, Route, Served, Verbs},
+        hold,
+        schema::Schemas,
+    },
 };
-use http::Method;
+use http::{HeaderMap, Method, Request};
 use prometheus::Registry;
 use serde_json::{Value, json};
-use std::cell::Cell;
+use std::{cell::Cell, sync::Arc};
 
 #[global_allocator]
 static ALLOCATOR: AllocProfiler = AllocProfiler::system();
@@ -138,4 +143,44 @@ fn body_redacted(bencher: Bencher, name: &str) {
             .zip(tape.as_ref())
             .is_some_and(|(redactor, tape)| redactor.tape(&about, tape).is_ok())
     });
+}
+
+/// From the body's bytes to what is wrong with it: parsed, and held against kube-apiserver's own schema of its kind.
+#[divan::bench(args = BODIES)]
+fn body_validated(bencher: Bencher, name: &str) {
+    let body = body(name);
+    let (target, group, version, kind) = match name {
+        "deployment" => ("/apis/apps/v1/namespaces/shop/deployments", "apps", "v1", "Deployment"),
+        _ => ("/api/v1/namespaces/shop/configmaps", "", "v1", "ConfigMap"),
+    };
+    let Some((schemas, asked)) = schemas(group, version).zip(asked(target)) else { return };
+    let kind = Kind { group: group.into(), version: version.into(), kind: kind.into() };
+    let resource = Resource {
+        group: group.into(),
+        version: version.into(),
+        name: asked.info.resource().into(),
+        kind,
+        namespaced: true,
+        verbs: Verbs::default(),
+        subresources: Box::default(),
+    };
+    let route = Route { resource: Arc::new(resource), subresource: None, origin: Origin::BuiltIn };
+    let (config, headers) = (Arc::new(Config::default()), HeaderMap::new());
+    bencher.counter(BytesCount::new(body.len())).bench(|| {
+        let document = Document::new(&headers, black_box(body.as_bytes()));
+        let found = Findings::new(config.clone());
+        hold(found, &asked, &headers, &route, &schemas, &document).is_ok_and(|found| found.is_empty())
+    });
+}
+
+/// The documents of the tests, which a real server gave.
+fn schemas(group: &str, version: &str) -> Option<Schemas> {
+    let packed = &include_bytes!("../tests/golden/openapi.json.gz")[..];
+    let documents: Value = serde_json::from_reader(flate2::read::GzDecoder::new(packed)).ok()?;
+    let path = if group.is_empty() { format!("api/{version}") } else { format!("apis/{group}/{version}") };
+    Schemas::compile(documents.get(path)?.to_string().as_bytes()).ok()
+}
+
+fn asked(target: &str) -> Option<Asked> {
+    Asked::parse(&Request::post(target).body(()).ok()?.into_parts().0).ok()
 }

@@ -23,7 +23,6 @@ mod tests;
 mod value;
 
 pub use metrics::Metrics;
-#[cfg(fuzzing)]
 pub use object::hold;
 
 use crate::{

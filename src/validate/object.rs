@@ -136,11 +136,10 @@ async fn decoded(
     Ok(())
 }
 
-/// What is found in an object that is held against `schemas` as they are: for the fuzz targets, which have no cluster.
+/// What is found in an object that is held against `schemas` as they are: for fuzz targets and benchmarks, which have no cluster.
 ///
 /// # Errors
 /// It is refused.
-#[cfg(fuzzing)]
 pub fn hold(
     mut found: Findings,
     asked: &Asked,

@@ -82,7 +82,6 @@ pub(super) async fn check(
 }
 
 /// The same without a cluster.
-#[cfg(fuzzing)]
 pub(super) fn hold(found: &mut Findings, object: Object<'_>) -> Result<(), Box<Invalid>> {
     let mode = found.values_of(object.info.group());
     let faults = if mode == Mode::Off { Vec::new() } else { object.faults() };
