@@ -3,6 +3,7 @@
 use gatelog::{
     authn, cluster, config,
     telemetry::{Metrics, metrics},
+    validate::catalog,
 };
 use std::{collections::BTreeSet, fs, path::PathBuf};
 
@@ -108,6 +109,7 @@ fn its_metrics_are_the_programs() {
     let metrics = Metrics::new(&registry).unwrap();
     let _of_authentication = authn::Metrics::new(&registry).unwrap();
     let _of_the_clusters_rules = cluster::rules::Metrics::new(&registry).unwrap();
+    let _of_the_catalogue = catalog::Metrics::new(&registry).unwrap();
     // What has no value yet is not gathered.
     let series = metrics.refused(&http::Method::GET);
     series.finish(200, std::time::Duration::ZERO);
@@ -154,6 +156,9 @@ fn its_metrics_are_the_programs() {
         "gatelog_audit_sink_gaps_total",
         "gatelog_audit_sink_delivery_duration_seconds",
         "gatelog_audit_held_segments",
+        "gatelog_validation_findings_total",
+        "gatelog_validation_unsure_total",
+        "gatelog_catalog_failures_total",
         "gatelog_log_lines_dropped_total",
         "gatelog_issuer_key_fetches_total",
         "apiserver_authentication_jwt_authenticator_jwks_fetch_last_timestamp_seconds",
