@@ -84,20 +84,32 @@ pub(crate) fn close(
     mut deliver: impl FnMut(&Line<'_>),
 ) -> io::Result<usize> {
     let mut closed = 0;
-    for segment in folder::segments(dir)? {
-        let mut wanted = open.iter().filter(|(_, at)| at.segment == segment.number).peekable();
-        if wanted.peek().is_none() {
-            continue;
-        }
-        lines(&segment, |offset, line| {
-            while wanted.next_if(|(_, at)| at.offset < offset).is_some() {}
-            if let Some((id, _)) = wanted.next_if(|(_, at)| at.offset == offset)
-                && let Some(text) = last_line(line, *id, now)
-            {
-                closed += 1;
-                deliver(&Line::new(&text, *id, Stage::ResponseComplete, now, Part::Last));
+    let mut numbers: Vec<u64> = open.iter().map(|(_, at)| at.segment).collect();
+    numbers.dedup();
+    for number in numbers {
+        // A segment that is sealed meanwhile has another name then, and one that is pruned none.
+        for tries in 1.. {
+            let Some(segment) = folder::segments(dir)?.into_iter().find(|s| s.number == number) else {
+                break;
+            };
+            let mut wanted = open.iter().filter(|(_, at)| at.segment == number).peekable();
+            let read = lines(&segment, |offset, line| {
+                while wanted.next_if(|(_, at)| at.offset < offset).is_some() {}
+                if let Some((id, _)) = wanted.next_if(|(_, at)| at.offset == offset)
+                    && let Some(text) = last_line(line, *id, now)
+                {
+                    closed += 1;
+                    deliver(&Line::new(&text, *id, Stage::ResponseComplete, now, Part::Last));
+                }
+            });
+            match read {
+                Err(e) if e.kind() == io::ErrorKind::NotFound && tries < 10 => {}
+                read => {
+                    read?;
+                    break;
+                }
             }
-        })?;
+        }
     }
     Ok(closed)
 }
